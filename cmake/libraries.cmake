@@ -1,0 +1,20 @@
+# Every library of the field that we stand on, found once.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(Protobuf REQUIRED)
+find_package(TBB REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_program(FLATC flatc REQUIRED)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+pkg_check_modules(HIGHWAY REQUIRED IMPORTED_TARGET libhwy)
+
+# XNNPACK ships neither a CMake package nor a pkg-config file.
+find_path(XNNPACK_INCLUDE xnnpack.h REQUIRED)
+find_library(XNNPACK_LIBRARY XNNPACK REQUIRED)
+find_library(PTHREADPOOL_LIBRARY pthreadpool REQUIRED)
+add_library(xnnpack_external INTERFACE)
+target_include_directories(xnnpack_external SYSTEM INTERFACE ${XNNPACK_INCLUDE})
+target_link_libraries(xnnpack_external INTERFACE ${XNNPACK_LIBRARY} ${PTHREADPOOL_LIBRARY})

@@ -1,0 +1,59 @@
+// Weights of a model, wherever they come from. Everything above this line speaks of names, shapes and float rows.
+#ifndef TASKPRESS_CONVERTER_CHECKPOINT_H_
+#define TASKPRESS_CONVERTER_CHECKPOINT_H_
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "schema/base/error.h"
+#include "schema/dtype.h"
+#include "schema/shape.h"
+
+namespace taskpress {
+
+struct CheckpointTensor {
+  std::string name;
+  DType type = DType::kF32;  // as stored
+  Shape shape;
+};
+
+// A block of a tensor seen as a matrix: rank 1 is one row, rank n is [dim0, product of the rest].
+struct RowBlock {
+  int64_t first_row = 0;
+  int64_t num_rows = 0;
+  int64_t first_column = 0;
+  int64_t num_columns = 0;
+};
+
+class Checkpoint {
+ public:
+  Checkpoint() = default;
+  virtual ~Checkpoint() = default;
+  Checkpoint(const Checkpoint&) = delete;
+  Checkpoint& operator=(const Checkpoint&) = delete;
+
+  // Sorted by name.
+  [[nodiscard]] virtual std::span<const CheckpointTensor> tensors() const = 0;
+  [[nodiscard]] const CheckpointTensor* Find(std::string_view name) const;
+  // float32 values of a block, row-major into out [num_rows * num_columns]. Exact for every stored type. Safe to call from several threads.
+  virtual Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const = 0;
+  // The folder or file, for messages.
+  [[nodiscard]] virtual std::string description() const = 0;
+};
+
+// A folder with config.json and model.safetensors, or model.safetensors.index.json and its shards; or one .safetensors file.
+// Strict: every name of the index present exactly once, shards inside the folder, pickle files refused. FORMATS, checkpoint folder.
+Result<std::unique_ptr<Checkpoint>> OpenSafetensorsCheckpoint(const std::filesystem::path& path);
+
+// The matrix that RowBlock speaks of.
+[[nodiscard]] int64_t MatrixRows(const Shape& shape);
+[[nodiscard]] int64_t MatrixColumns(const Shape& shape);
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_CONVERTER_CHECKPOINT_H_

@@ -1,0 +1,162 @@
+#include "schema/base/output_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+namespace taskpress {
+namespace {
+
+// Part files open now, as C strings a signal handler can unlink. Slots are claimed and released with one atomic exchange.
+constexpr size_t kMaxOpenOutputs = 64;
+std::array<std::atomic<char*>, kMaxOpenOutputs> open_parts{};
+
+void Register(const std::filesystem::path& part) {
+  char* name = strdup(part.c_str());
+  for (std::atomic<char*>& slot : open_parts) {
+    char* expected = nullptr;
+    if (slot.compare_exchange_strong(expected, name)) return;
+  }
+  free(name);
+}
+
+void Unregister(const std::filesystem::path& part) {
+  for (std::atomic<char*>& slot : open_parts) {
+    char* name = slot.load();
+    if (name != nullptr && part.native() == name && slot.compare_exchange_strong(name, nullptr)) {
+      free(name);
+      return;
+    }
+  }
+}
+
+std::unexpected<Error> WriteError(const std::filesystem::path& path, std::string_view what, int reason) {
+  return Fail(ErrorCode::kWriteFailed, "{}: {}: {}", path.string(), what, std::strerror(reason));
+}
+
+Status SyncFolder(const std::filesystem::path& folder) {
+  const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return WriteError(folder, "cannot open the folder", errno);
+  const int result = fsync(descriptor);
+  const int reason = errno;
+  close(descriptor);
+  if (result != 0 && reason != EINVAL) return WriteError(folder, "cannot sync the folder", reason);
+  return {};
+}
+
+std::filesystem::path FolderOf(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+}  // namespace
+
+Result<OutputFile> OutputFile::Create(const std::filesystem::path& path, uint64_t size, OutputFileOptions options) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return WriteError(path, "cannot create", EISDIR);
+  if (!options.replace && std::filesystem::exists(path, ignored)) {
+    return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", path.string());
+  }
+  std::filesystem::path part = path;
+  part += ".part";
+  const int descriptor = open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (descriptor < 0) return WriteError(part, "cannot create", errno);
+  // Another process may be converting to the same name; a part left by a killed one is simply written over.
+  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    close(descriptor);
+    return Fail(ErrorCode::kOutputExists, "{}: another process is writing it", part.string());
+  }
+  Register(part);
+  OutputFile file(path, part, descriptor, size, options.replace);
+  if (ftruncate(descriptor, 0) != 0) return WriteError(part, "cannot truncate", errno);
+  if (size > 0) {
+    const int reason = posix_fallocate(descriptor, 0, static_cast<off_t>(size));
+    if (reason != 0 && reason != EOPNOTSUPP && reason != EINVAL) {
+      return WriteError(part, std::format("cannot reserve {} bytes", size), reason);
+    }
+    if (reason != 0 && ftruncate(descriptor, static_cast<off_t>(size)) != 0) return WriteError(part, "cannot resize", errno);
+  }
+  return file;
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      part_path_(std::move(other.part_path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(other.size_),
+      replace_(other.replace_) {}
+
+OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
+  if (this == &other) return *this;
+  Discard();
+  path_ = std::move(other.path_);
+  part_path_ = std::move(other.part_path_);
+  descriptor_ = std::exchange(other.descriptor_, -1);
+  size_ = other.size_;
+  replace_ = other.replace_;
+  return *this;
+}
+
+OutputFile::~OutputFile() { Discard(); }
+
+void OutputFile::Discard() noexcept {
+  if (descriptor_ < 0) return;
+  unlink(part_path_.c_str());
+  close(descriptor_);
+  descriptor_ = -1;
+  Unregister(part_path_);
+}
+
+Status OutputFile::WriteAt(uint64_t offset, ByteView bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return WriteError(part_path_, std::format("cannot write {} bytes at {}", bytes.size(), offset), errno);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+    offset += static_cast<uint64_t>(written);
+  }
+  return {};
+}
+
+Status OutputFile::Flush() {
+  if (fsync(descriptor_) != 0) return WriteError(part_path_, "cannot sync", errno);
+  return {};
+}
+
+Status OutputFile::Commit() {
+  TRY(Flush());
+  const mode_t mask = umask(0);
+  umask(mask);
+  if (fchmod(descriptor_, 0666 & ~mask) != 0) return WriteError(part_path_, "cannot set the mode", errno);
+  if (replace_) {
+    if (rename(part_path_.c_str(), path_.c_str()) != 0) return WriteError(path_, "cannot rename", errno);
+  } else if (renameat2(AT_FDCWD, part_path_.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE) != 0) {
+    if (errno == EEXIST) return Fail(ErrorCode::kOutputExists, "{}: appeared while it was being written", path_.string());
+    // Not every file system knows RENAME_NOREPLACE.
+    if (rename(part_path_.c_str(), path_.c_str()) != 0) return WriteError(path_, "cannot rename", errno);
+  }
+  close(descriptor_);
+  descriptor_ = -1;
+  Unregister(part_path_);
+  return SyncFolder(FolderOf(path_));
+}
+
+Status WriteWholeFile(const std::filesystem::path& path, ByteView bytes, OutputFileOptions options) {
+  OutputFile file = TRY(OutputFile::Create(path, bytes.size(), options));
+  TRY(file.WriteAt(0, bytes));
+  return file.Commit();
+}
+
+void DiscardOpenOutputsFromSignalHandler() noexcept {
+  for (std::atomic<char*>& slot : open_parts) {
+    const char* name = slot.load();
+    if (name != nullptr) unlink(name);
+  }
+}
+
+}  // namespace taskpress
