@@ -3,6 +3,7 @@ add_library(taskpress_flags INTERFACE)
 target_include_directories(taskpress_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(taskpress_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Wold-style-cast -Wswitch-enum -Werror
+  -Wno-missing-field-initializers  # options are plain structs with defaults, named at the call site
   -fstack-protector-strong)
 # ISO forbids statement expressions; TRY (schema/base/error.h) is our one use of them.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")

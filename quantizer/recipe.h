@@ -28,8 +28,8 @@ enum class QuantClass : uint8_t {
 std::string_view NameOf(QuantClass quant_class);
 
 struct RecipeRule {
-  std::string pattern;                // regular expression over the whole weight name; empty: match by class
-  std::vector<QuantClass> classes;    // empty with an empty pattern: matches everything but kSmall
+  std::string pattern;              // regular expression over the whole weight name; empty: match by class
+  std::vector<QuantClass> classes;  // empty with an empty pattern: matches everything but kSmall
   QuantSpec spec;
 };
 

@@ -96,7 +96,8 @@ struct BundleLayout {
 };
 Result<BundleLayout> PlanBundle(Container container, std::span<const SectionToWrite> sections);
 
-// Writes all sections and the framing around them into `file`, created with PlanBundle's size. The caller commits. Same sections, same bytes.
+// Writes all sections and the framing around them into `file`, created with PlanBundle's size. The caller commits. Same sections, same
+// bytes.
 Status WriteBundle(Container container, std::span<const SectionToWrite> sections, OutputFile& file);
 
 }  // namespace taskpress

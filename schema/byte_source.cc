@@ -92,8 +92,7 @@ SharedBytes MakeMemorySource(ByteView bytes) { return std::make_shared<MemorySou
 
 Result<SharedBytes> MakeMappedSource(std::shared_ptr<const MappedFile> file, uint64_t offset, uint64_t size) {
   if (!RangeInside(offset, size, file->size())) {
-    return Fail(ErrorCode::kReadFailed, "{}: range [{}, +{}) lies outside the file of {} bytes", file->name(), offset, size,
-                file->size());
+    return Fail(ErrorCode::kReadFailed, "{}: range [{}, +{}) lies outside the file of {} bytes", file->name(), offset, size, file->size());
   }
   const ByteView bytes = file->bytes().subspan(offset, size);
   return std::make_shared<MappedSource>(std::move(file), bytes);

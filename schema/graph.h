@@ -1,7 +1,8 @@
 // The contract between converter/ and runtime/: what a TFLite member says, as plain data.
 //
 // Indices instead of pointers, attributes in a std::variant, constants as ByteSources. One Graph is one TFLite model: weights (buffers) and
-// quantization parameters are shared by its subgraphs, one subgraph per signature. TFLite FlatBuffer <-> Graph goes both ways (schema/tflite.h).
+// quantization parameters are shared by its subgraphs, one subgraph per signature. TFLite FlatBuffer <-> Graph goes both ways
+// (schema/tflite.h).
 #ifndef TASKPRESS_SCHEMA_GRAPH_H_
 #define TASKPRESS_SCHEMA_GRAPH_H_
 

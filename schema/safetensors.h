@@ -1,4 +1,5 @@
-// One safetensors file: 8-byte header length, JSON header, tensor bytes. Reader and writer are neighbours; rules are numbered in FORMATS.md.
+// One safetensors file: 8-byte header length, JSON header, tensor bytes. Reader and writer are neighbours; rules are numbered in
+// FORMATS.md.
 #ifndef TASKPRESS_SCHEMA_SAFETENSORS_H_
 #define TASKPRESS_SCHEMA_SAFETENSORS_H_
 

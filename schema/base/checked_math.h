@@ -30,9 +30,7 @@ template <std::integral T>
 }
 
 // For sizes we computed ourselves.
-[[nodiscard]] constexpr uint64_t AlignUp(uint64_t value, uint64_t alignment) {
-  return (value + alignment - 1) & ~(alignment - 1);
-}
+[[nodiscard]] constexpr uint64_t AlignUp(uint64_t value, uint64_t alignment) { return (value + alignment - 1) & ~(alignment - 1); }
 
 // True when [offset, offset + length) lies inside [0, size).
 [[nodiscard]] constexpr bool RangeInside(uint64_t offset, uint64_t length, uint64_t size) {

@@ -9,8 +9,7 @@ namespace taskpress {
 namespace {
 
 constexpr auto kInfos = std::to_array<ErrorInfo>({
-#define TASKPRESS_ERROR(number, name, status, title, advice) \
-  {ErrorCode::name, #name, ExitStatus::status, title, advice},
+#define TASKPRESS_ERROR(number, name, status, title, advice) {ErrorCode::name, #name, ExitStatus::status, title, advice},
 #include "schema/base/error_codes.def"
 #undef TASKPRESS_ERROR
 });

@@ -72,13 +72,13 @@ std::unexpected<Error> Fail(ErrorCode code, std::format_string<Args...> format, 
 Error WithContext(Error error, std::string_view where);
 
 // TRY(expression of type Result<T>) is the T, or returns the error from the enclosing function.
-#define TRY(...)                                                                             \
-  __extension__({                                                                            \
-    auto&& taskpress_try_result = (__VA_ARGS__);                                             \
-    if (!taskpress_try_result) {                                                             \
-      return std::unexpected(std::move(taskpress_try_result).error());                       \
-    }                                                                                        \
-    *std::move(taskpress_try_result);                                                        \
+#define TRY(...)                                                       \
+  __extension__({                                                      \
+    auto&& taskpress_try_result = (__VA_ARGS__);                       \
+    if (!taskpress_try_result) {                                       \
+      return std::unexpected(std::move(taskpress_try_result).error()); \
+    }                                                                  \
+    *std::move(taskpress_try_result);                                  \
   })
 
 }  // namespace taskpress

@@ -38,7 +38,7 @@ namespace taskpress {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // >= 65520 rounds to infinity
-  if (magnitude < 0x38800000u) {                                              // below the smallest normal, 2^-14
+  if (magnitude < 0x38800000u) {                                               // below the smallest normal, 2^-14
     // Adding 0.5 leaves the f16 subnormal's bits, correctly rounded, at the bottom of the float's mantissa.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u));

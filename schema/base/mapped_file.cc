@@ -17,7 +17,7 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::filesystem
     return Fail(reason == ENOENT || reason == ENOTDIR ? ErrorCode::kFileNotFound : ErrorCode::kReadFailed, "{}: cannot open: {}",
                 path.string(), std::strerror(reason));
   }
-  struct stat info {};
+  struct stat info{};
   if (fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
     close(descriptor);
     return Fail(ErrorCode::kNotRegularFile, "{}: not a regular file", path.string());
@@ -42,7 +42,7 @@ MappedFile::~MappedFile() {
 }
 
 Status MappedFile::CheckUnchanged() const {
-  struct stat info {};
+  struct stat info{};
   if (fstat(descriptor_, &info) != 0 || static_cast<uint64_t>(info.st_size) < size()) {
     return Fail(ErrorCode::kFileChanged, "{}: had {} bytes when opened, has {} now", path_.string(), size(), info.st_size);
   }

@@ -34,8 +34,7 @@ class MappedFile {
   void Forget(uint64_t offset, uint64_t size) const;
 
  private:
-  MappedFile(std::filesystem::path path, int descriptor, ByteView bytes)
-      : path_(std::move(path)), descriptor_(descriptor), bytes_(bytes) {}
+  MappedFile(std::filesystem::path path, int descriptor, ByteView bytes) : path_(std::move(path)), descriptor_(descriptor), bytes_(bytes) {}
 
   std::filesystem::path path_;
   int descriptor_;

@@ -1,7 +1,7 @@
 // A file that appears under its name whole or not at all.
 //
-// Bytes go to "<name>.part" in the same folder (mode 0600 until done); Commit() makes them durable and renames. Without Commit() the part file
-// is removed by the destructor. The final size is known beforehand, so a full disk is noticed before hours of work.
+// Bytes go to "<name>.part" in the same folder (mode 0600 until done); Commit() makes them durable and renames. Without Commit() the part
+// file is removed by the destructor. The final size is known beforehand, so a full disk is noticed before hours of work.
 #ifndef TASKPRESS_SCHEMA_BASE_OUTPUT_FILE_H_
 #define TASKPRESS_SCHEMA_BASE_OUTPUT_FILE_H_
 

@@ -1,0 +1,242 @@
+#include "schema/graph.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+namespace taskpress {
+namespace {
+
+constexpr auto kOps = std::to_array<OpInfo>({
+    {OpKind::kAdd, "ADD", 0, 2, 2},
+    {OpKind::kSub, "SUB", 41, 2, 2},
+    {OpKind::kMul, "MUL", 18, 2, 2},
+    {OpKind::kMinimum, "MINIMUM", 57, 2, 2},
+    {OpKind::kMaximum, "MAXIMUM", 55, 2, 2},
+    {OpKind::kSquare, "SQUARE", 92, 1, 1},
+    {OpKind::kSqrt, "SQRT", 75, 1, 1},
+    {OpKind::kRsqrt, "RSQRT", 76, 1, 1},
+    {OpKind::kTanh, "TANH", 28, 1, 1},
+    {OpKind::kRelu, "RELU", 19, 1, 1},
+    {OpKind::kGelu, "GELU", 150, 1, 1},
+    {OpKind::kCos, "COS", 108, 1, 1},
+    {OpKind::kSin, "SIN", 66, 1, 1},
+    {OpKind::kCast, "CAST", 53, 1, 1},
+    {OpKind::kMean, "MEAN", 40, 2, 2},
+    {OpKind::kSoftmax, "SOFTMAX", 25, 1, 1},
+    {OpKind::kSlice, "SLICE", 65, 3, 3},
+    {OpKind::kReshape, "RESHAPE", 22, 1, 2},
+    {OpKind::kTranspose, "TRANSPOSE", 39, 2, 2},
+    {OpKind::kConcatenation, "CONCATENATION", 2, 1, -1},
+    {OpKind::kGather, "GATHER", 36, 2, 2},
+    {OpKind::kFullyConnected, "FULLY_CONNECTED", 9, 2, 3},
+    {OpKind::kBatchMatMul, "BATCH_MATMUL", 126, 2, 2},
+    {OpKind::kDynamicUpdateSlice, "DYNAMIC_UPDATE_SLICE", 151, 3, 3},
+    {OpKind::kEmbeddingLookup, "EMBEDDING_LOOKUP", 7, 2, 2},
+    {OpKind::kDequantize, "DEQUANTIZE", 6, 1, 1},
+});
+
+// "subgraph "decode", tensor 12 "x""
+std::string Where(const Subgraph& subgraph, TensorId id) {
+  return std::format("subgraph \"{}\", tensor {} \"{}\"", subgraph.name, id, subgraph.tensors[static_cast<size_t>(id)].name);
+}
+
+bool InRange(int64_t index, size_t count) { return index >= 0 && static_cast<uint64_t>(index) < count; }
+
+Status ValidateConstant(const Graph& graph, const Subgraph& subgraph, TensorId id) {
+  const Tensor& tensor = subgraph.tensors[static_cast<size_t>(id)];
+  if (!InRange(tensor.buffer, graph.buffers.size())) {
+    return Fail(ErrorCode::kTfliteReference, "{}: buffer {} does not exist, the model has {}", Where(subgraph, id), tensor.buffer,
+                graph.buffers.size());
+  }
+  const SharedBytes& bytes = graph.buffers[static_cast<size_t>(tensor.buffer)].bytes;
+  const std::optional<uint64_t> needed = NumBytes(tensor.type, tensor.shape);
+  if (bytes == nullptr || !needed || bytes->size() != *needed) {
+    return Fail(ErrorCode::kTfliteReference, "{}: {} {} needs {} bytes, buffer {} holds {}", Where(subgraph, id), NameOf(tensor.type),
+                ToString(tensor.shape), needed ? std::to_string(*needed) : "too many", tensor.buffer, bytes == nullptr ? 0 : bytes->size());
+  }
+  return {};
+}
+
+Status ValidateQuantization(const Graph& graph, const Subgraph& subgraph, TensorId id) {
+  const Tensor& tensor = subgraph.tensors[static_cast<size_t>(id)];
+  const bool integer_weight = tensor.type == DType::kI4 || (tensor.type == DType::kI8 && tensor.is_constant());
+  if (tensor.quantization == kNone) {
+    if (!integer_weight) return {};
+    return Fail(ErrorCode::kTfliteQuantization, "{}: {} weights without scales", Where(subgraph, id), NameOf(tensor.type));
+  }
+  if (!InRange(tensor.quantization, graph.quantizations.size())) {
+    return Fail(ErrorCode::kTfliteReference, "{}: quantization {} does not exist", Where(subgraph, id), tensor.quantization);
+  }
+  const Quantization& quantization = graph.quantizations[static_cast<size_t>(tensor.quantization)];
+  if (!integer_weight || !InRange(quantization.axis, tensor.shape.size()) ||
+      quantization.num_scales != tensor.shape[static_cast<size_t>(quantization.axis)]) {
+    return Fail(ErrorCode::kTfliteQuantization,
+                "{}: {} {} with {} scales along dimension {}; one scale per entry of that dimension is needed", Where(subgraph, id),
+                NameOf(tensor.type), ToString(tensor.shape), quantization.num_scales, quantization.axis);
+  }
+  if (quantization.scales != nullptr && quantization.scales->size() != static_cast<uint64_t>(quantization.num_scales) * sizeof(float)) {
+    return Fail(ErrorCode::kTfliteQuantization, "{}: {} bytes of scales for {} channels", Where(subgraph, id), quantization.scales->size(),
+                quantization.num_scales);
+  }
+  return {};
+}
+
+Status ValidateTensors(const Graph& graph, const Subgraph& subgraph) {
+  for (size_t i = 0; i < subgraph.tensors.size(); ++i) {
+    const auto id = static_cast<TensorId>(i);
+    const Tensor& tensor = subgraph.tensors[i];
+    if (!NumBytes(tensor.type, tensor.shape)) {
+      return Fail(ErrorCode::kGraphShape, "{}: {} is not a valid shape", Where(subgraph, id), ToString(tensor.shape));
+    }
+    if (tensor.buffer != kNone) TRY(ValidateConstant(graph, subgraph, id));
+    TRY(ValidateQuantization(graph, subgraph, id));
+  }
+  return {};
+}
+
+// Each tensor has one origin (input, constant or operator) and is read after it exists.
+Status ValidateOrder(const Subgraph& subgraph) {
+  std::vector<bool> ready(subgraph.tensors.size());
+  for (size_t i = 0; i < ready.size(); ++i) ready[i] = subgraph.tensors[i].is_constant();
+  for (const TensorId id : subgraph.inputs) {
+    if (!InRange(id, ready.size()) || ready[static_cast<size_t>(id)]) {
+      return Fail(ErrorCode::kTfliteReference, "subgraph \"{}\": input tensor {} does not exist, is a constant or is listed twice",
+                  subgraph.name, id);
+    }
+    ready[static_cast<size_t>(id)] = true;
+  }
+  for (size_t i = 0; i < subgraph.ops.size(); ++i) {
+    const Op& op = subgraph.ops[i];
+    const OpInfo& info = InfoOf(op.kind);
+    const auto count = static_cast<int>(op.inputs.size());
+    if (count < info.min_inputs || (info.max_inputs >= 0 && count > info.max_inputs) || op.outputs.size() != 1) {
+      return Fail(ErrorCode::kTfliteReference, "subgraph \"{}\", operator {} {}: {} inputs and {} outputs", subgraph.name, i, info.name,
+                  count, op.outputs.size());
+    }
+    for (const TensorId id : op.inputs) {
+      if (id == kNone && &id - op.inputs.data() >= info.min_inputs) continue;  // absent optional input
+      if (!InRange(id, ready.size()) || !ready[static_cast<size_t>(id)]) {
+        return Fail(ErrorCode::kTfliteReference,
+                    "subgraph \"{}\", operator {} {}: reads tensor {}, which does not exist or has no value yet", subgraph.name, i,
+                    info.name, id);
+      }
+    }
+    const TensorId output = op.outputs[0];
+    if (!InRange(output, ready.size()) || ready[static_cast<size_t>(output)]) {
+      return Fail(ErrorCode::kTfliteReference,
+                  "subgraph \"{}\", operator {} {}: writes tensor {}, which does not exist or has a value already", subgraph.name, i,
+                  info.name, output);
+    }
+    ready[static_cast<size_t>(output)] = true;
+  }
+  for (const TensorId id : subgraph.outputs) {
+    if (!InRange(id, ready.size()) || !ready[static_cast<size_t>(id)]) {
+      return Fail(ErrorCode::kTfliteReference, "subgraph \"{}\": output tensor {} does not exist or has no value", subgraph.name, id);
+    }
+  }
+  return {};
+}
+
+Status ValidateSignatureSide(const Signature& signature, std::span<const NamedTensor> named, std::span<const TensorId> of_subgraph,
+                             std::string_view side) {
+  std::set<std::string> names;
+  std::multiset<TensorId> ids;
+  for (const auto& [name, id] : named) {
+    if (name.empty() || !names.insert(name).second) {
+      return Fail(ErrorCode::kTfliteReference, "signature \"{}\": {} name \"{}\" is empty or used twice", signature.key, side, name);
+    }
+    ids.insert(id);
+  }
+  if (ids != std::multiset<TensorId>(of_subgraph.begin(), of_subgraph.end())) {
+    return Fail(ErrorCode::kTfliteReference, "signature \"{}\": its {}s are not its subgraph's", signature.key, side);
+  }
+  return {};
+}
+
+Status ValidateSignatures(const Graph& graph) {
+  std::set<std::string> keys;
+  for (const Signature& signature : graph.signatures) {
+    if (signature.key.empty() || !keys.insert(signature.key).second) {
+      return Fail(ErrorCode::kTfliteReference, "signature key \"{}\" is empty or used twice", signature.key);
+    }
+    if (!InRange(signature.subgraph, graph.subgraphs.size())) {
+      return Fail(ErrorCode::kTfliteReference, "signature \"{}\": subgraph {} does not exist", signature.key, signature.subgraph);
+    }
+    const Subgraph& subgraph = graph.subgraphs[static_cast<size_t>(signature.subgraph)];
+    TRY(ValidateSignatureSide(signature, signature.inputs, subgraph.inputs, "input"));
+    TRY(ValidateSignatureSide(signature, signature.outputs, subgraph.outputs, "output"));
+  }
+  return {};
+}
+
+Result<bool> SourcesEqual(const SharedBytes& a, const SharedBytes& b) {
+  if (a == b) return true;
+  if (a == nullptr || b == nullptr || a->size() != b->size()) return false;
+  constexpr uint64_t kBlock = 1 << 20;
+  std::vector<std::byte> block_a;
+  std::vector<std::byte> block_b;
+  for (uint64_t offset = 0; offset < a->size(); offset += kBlock) {
+    const uint64_t length = std::min(kBlock, a->size() - offset);
+    block_a.resize(length);
+    block_b.resize(length);
+    TRY(a->Read(offset, block_a));
+    TRY(b->Read(offset, block_b));
+    if (block_a != block_b) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::span<const OpInfo> AllOps() { return kOps; }
+
+const OpInfo& InfoOf(OpKind kind) { return kOps[std::to_underlying(kind)]; }
+
+std::optional<OpKind> OpKindFromBuiltin(int builtin) {
+  const auto* found = std::ranges::find(kOps, builtin, &OpInfo::builtin);
+  if (found == kOps.end()) return std::nullopt;
+  return found->kind;
+}
+
+const Signature* Graph::FindSignature(std::string_view key) const {
+  const auto found = std::ranges::find(signatures, key, &Signature::key);
+  return found == signatures.end() ? nullptr : &*found;
+}
+
+TensorId FindTensor(std::span<const NamedTensor> tensors, std::string_view name) {
+  const auto found = std::ranges::find(tensors, name, &NamedTensor::first);
+  return found == tensors.end() ? kNone : found->second;
+}
+
+std::span<const float> ScalesOf(const Quantization& quantization) {
+  if (quantization.scales == nullptr) return {};
+  const ByteView bytes = quantization.scales->view();
+  return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+Status ValidateGraph(const Graph& graph) {
+  for (const Subgraph& subgraph : graph.subgraphs) {
+    TRY(ValidateTensors(graph, subgraph));
+    TRY(ValidateOrder(subgraph));
+  }
+  return ValidateSignatures(graph);
+}
+
+Result<bool> GraphsEqual(const Graph& a, const Graph& b) {
+  if (a.description != b.description || a.subgraphs != b.subgraphs || a.signatures != b.signatures || a.metadata != b.metadata ||
+      a.buffers.size() != b.buffers.size() || a.quantizations.size() != b.quantizations.size()) {
+    return false;
+  }
+  for (size_t i = 0; i < a.quantizations.size(); ++i) {
+    const Quantization& left = a.quantizations[i];
+    const Quantization& right = b.quantizations[i];
+    if (left.axis != right.axis || left.num_scales != right.num_scales || !TRY(SourcesEqual(left.scales, right.scales))) return false;
+  }
+  for (size_t i = 0; i < a.buffers.size(); ++i) {
+    if (!TRY(SourcesEqual(a.buffers[i].bytes, b.buffers[i].bytes))) return false;
+  }
+  return true;
+}
+
+}  // namespace taskpress
