@@ -1,6 +1,7 @@
 // What a client must know beside the weights: start and stop tokens, turn affixes, sampler, context length, model type.
 //
-// One struct, two spellings: MediaPipe's LlmParameters in `.task`, LiteRT-LM's LlmMetadata in `.litertlm` (both readers accept the former in a
+// One struct, two spellings: MediaPipe's LlmParameters in `.task`, LiteRT-LM's LlmMetadata in `.litertlm` (both readers accept the former
+// in a
 // `.task`). Field numbers come from schema/metadata.proto.
 #ifndef TASKPRESS_SCHEMA_METADATA_H_
 #define TASKPRESS_SCHEMA_METADATA_H_
@@ -51,8 +52,8 @@ struct BundleMetadata {
 
 // Serialized protobuf message for the container's METADATA section. Deterministic.
 std::string EncodeMetadata(Container container, const BundleMetadata& metadata);
-// The inverse; fills the ids or texts that the message holds. A `.task` may hold either message. kMetadataMalformed; a sampler type that makes
-// the client fail is kMetadataLint.
+// The inverse; fills the ids or texts that the message holds. A `.task` may hold either message. kMetadataMalformed; a sampler type that
+// makes the client fail is kMetadataLint.
 Result<BundleMetadata> DecodeMetadata(Container container, ByteView bytes);
 
 }  // namespace taskpress
