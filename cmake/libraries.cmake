@@ -18,3 +18,10 @@ find_library(PTHREADPOOL_LIBRARY pthreadpool REQUIRED)
 add_library(xnnpack_external INTERFACE)
 target_include_directories(xnnpack_external SYSTEM INTERFACE ${XNNPACK_INCLUDE})
 target_link_libraries(xnnpack_external INTERFACE ${XNNPACK_LIBRARY} ${PTHREADPOOL_LIBRARY})
+
+# re2.pc drags every Abseil library into the link; only libre2 itself is called.
+find_path(RE2_INCLUDE re2/re2.h REQUIRED)
+find_library(RE2_LIBRARY re2 REQUIRED)
+add_library(re2_external INTERFACE)
+target_include_directories(re2_external SYSTEM INTERFACE ${RE2_INCLUDE})
+target_link_libraries(re2_external INTERFACE ${RE2_LIBRARY})

@@ -11,18 +11,26 @@
 
 namespace taskpress {
 
+// Scales of integer types are never smaller, however small the row: readers refuse zero and subnormal scales, and 26 binary orders above
+// the smallest normal float leave them room to multiply scales. A row of zeros gets exactly this scale; of rows whose largest value lies
+// below 7 * 2^-100 at most half of that, 4e-31, is lost per value.
+inline constexpr float kMinQuantScale = 0x1p-100F;
+
 // Bytes of one row of `columns` values stored as spec.type. kQuantShape when int4 rows would not fill whole bytes.
 Result<uint64_t> PackedRowBytes(const QuantSpec& spec, int64_t columns);
 
 // Quantizes (or casts, for f32 and f16) `num_rows` rows of `columns` floats.
 //   values: [num_rows, columns]; packed: [num_rows * PackedRowBytes]; scales: [num_rows], untouched for float types.
-// Symmetric absmax: scale = absmax / 7 (int4) or / 127 (int8), code = round-half-even(value / scale), clamped to [-7, 7] or [-127, 127].
-// An all-zero row gets a small normal scale: readers refuse zero and subnormal scales. kQuantValue on NaN or infinity, with the row.
+// Symmetric absmax, in float32: scale = max(absmax / 7, kMinQuantScale) (int4) or absmax / 127 (int8), code = round-half-even(value /
+// scale), clamped to [-7, 7] or [-127, 127]. Divided, not multiplied by a reciprocal: |value - code * scale| <= scale / 2 but for the
+// rounding of the quotient itself. kQuantValue on NaN or infinity, or where an f16 would become infinity (|value| >= 65520): lowest row
+// first, then lowest column. `first_row` is the number of the first row in the whole matrix; messages count from it. kQuantShape when sizes
+// disagree.
 Status QuantizeRows(const QuantSpec& spec, std::span<const float> values, int64_t num_rows, int64_t columns, ByteSpan packed,
-                    std::span<float> scales);
+                    std::span<float> scales, int64_t first_row = 0);
 // The plain twin that tests hold QuantizeRows against: one value at a time, bit for bit the same result.
 Status QuantizeRowsPlain(const QuantSpec& spec, std::span<const float> values, int64_t num_rows, int64_t columns, ByteSpan packed,
-                         std::span<float> scales);
+                         std::span<float> scales, int64_t first_row = 0);
 
 // The inverse. values: [num_rows, columns].
 void DequantizeRows(const QuantSpec& spec, ByteView packed, std::span<const float> scales, int64_t num_rows, int64_t columns,

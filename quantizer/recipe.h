@@ -27,9 +27,11 @@ enum class QuantClass : uint8_t {
 };
 std::string_view NameOf(QuantClass quant_class);
 
+// A rule matches a weight that passes both tests; a test left empty passes everything.
 struct RecipeRule {
-  std::string pattern;              // regular expression over the whole weight name; empty: match by class
-  std::vector<QuantClass> classes;  // empty with an empty pattern: matches everything but kSmall
+  // RE2 syntax, found anywhere in the weight name as in llama-quantize's --tensor-type; ^ and $ tie it to the ends.
+  std::string pattern;
+  std::vector<QuantClass> classes;
   QuantSpec spec;
 };
 
@@ -42,16 +44,22 @@ struct Recipe {
   std::string name;  // "dynamic_int4"
   std::vector<RecipeRule> rules;
 
-  // One spec per weight, in order. kSmall weights are f32 whatever the rules say, unless a pattern names them: then an error.
-  // kRecipeUnmatched for a pattern that matches no weight; kRecipeSyntax for a broken pattern.
+  // One spec per weight, in order; f32 for a weight that no rule matches. kSmall weights are f32 whatever the rules say.
+  // kRecipeUnmatched for a pattern that matches no weight, or asks for another type than f32 and matches kSmall weights only.
+  // kRecipeSyntax for a broken pattern.
   [[nodiscard]] Result<std::vector<QuantSpec>> Resolve(std::span<const WeightToQuantize> weights) const;
 };
 
 // f32, f16, dynamic_int8, dynamic_int4 and the spellings users know (dynamic_wi4_afp32, dynamic_wi8_afp32, int4, q4, int8, q8).
 Result<Recipe> RecipeFromName(std::string_view name);
 std::vector<std::string_view> RecipeNames();
-// "REGEX=TYPE" of --tensor-type, appended as the last (winning) rule. kRecipeSyntax.
+// "REGEX=TYPE" of --tensor-type, appended as the last (winning) rule; the last '=' separates. kRecipeSyntax.
 Status AddTensorTypeRule(Recipe& recipe, std::string_view rule);
+
+// The rules, one a line.
+[[nodiscard]] std::string FormatRecipe(const Recipe& recipe);
+// What Resolve decided, one weight a line in the order given: type, class, name. Stored in bundles and printed.
+[[nodiscard]] std::string ResolvedRecipeText(std::span<const WeightToQuantize> weights, std::span<const QuantSpec> specs);
 
 }  // namespace taskpress
 

@@ -60,6 +60,7 @@ struct Section {
   uint64_t offset = 0;                                     // from the start of the file
   SharedBytes bytes;                                       // over the file's mapping
   std::vector<std::pair<std::string, std::string>> items;  // .litertlm key/value items (strings)
+  uint32_t crc32 = 0;                                      // .task: what the directory says; see VerifyChecksums
 };
 
 struct Bundle {
@@ -75,7 +76,10 @@ struct Bundle {
 };
 
 // Sniffs the container by its first bytes, maps the file, checks every range and name before anything is used. Never reads payloads.
+// kUnknownContainer or kNotATensorFile, with the name of what it is instead, for anything that is not a bundle.
 Result<Bundle> ReadBundle(const std::filesystem::path& path);
+// The same for bytes in memory (they need a view()); `name` stands for the file in messages.
+Result<Bundle> ReadBundle(const SharedBytes& file, std::string_view name);
 // The .task checksums: reads every byte. kZipChecksum. A .litertlm has none and passes.
 Status VerifyChecksums(const Bundle& bundle);
 
@@ -85,6 +89,9 @@ struct SectionToWrite {
   std::string name;  // needed for kOther only
   uint64_t size = 0;
   std::function<Result<uint32_t>(OutputFile& file, uint64_t offset)> write;
+  // .litertlm: further key/value items, such as {"backend_constraint", "cpu"}; the model_type of a known kind is written without being
+  // asked.
+  std::vector<std::pair<std::string, std::string>> items;
 };
 // Copies a source block by block.
 SectionToWrite SectionFromSource(SectionKind kind, SharedBytes bytes);

@@ -1,5 +1,6 @@
 #include "schema/json.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -69,6 +70,8 @@ Result<Json> ParseJson(ByteView text, JsonLimits limits) {
   if (text.size() > limits.max_bytes) {
     return Fail(ErrorCode::kBadJson, "{} bytes of JSON, at most {} are read", text.size(), limits.max_bytes);
   }
+  // nlohmann takes a zero byte for the end of the text and would not look at what follows.
+  if (std::ranges::find(text, std::byte{0}) != text.end()) return Fail(ErrorCode::kBadJson, "zero byte in the text");
   Json root;
   StrictBuilder builder(root, limits.max_depth);
   const std::string_view characters = AsText(text);

@@ -5,7 +5,7 @@
 
 #include "schema/base/checked_math.h"
 #include "schema/tflite.h"
-#include "tflite_generated.h"
+#include "schema/tflite_generated.h"
 
 namespace taskpress {
 namespace {

@@ -71,14 +71,15 @@ std::unexpected<Error> Fail(ErrorCode code, std::format_string<Args...> format, 
 // Puts "where: " in front of the message, as an error travels up through rooms that know more.
 Error WithContext(Error error, std::string_view where);
 
-// TRY(expression of type Result<T>) is the T, or returns the error from the enclosing function.
-#define TRY(...)                                                       \
-  __extension__({                                                      \
-    auto&& taskpress_try_result = (__VA_ARGS__);                       \
-    if (!taskpress_try_result) {                                       \
-      return std::unexpected(std::move(taskpress_try_result).error()); \
-    }                                                                  \
-    *std::move(taskpress_try_result);                                  \
+// TRY(expression of type Result<T>) is the T, or returns the error from the enclosing function. May be nested.
+#define TRY(...) TASKPRESS_TRY(TASKPRESS_CONCAT(taskpress_try_, __COUNTER__), __VA_ARGS__)
+#define TASKPRESS_CONCAT(a, b) TASKPRESS_CONCAT_EXPANDED(a, b)
+#define TASKPRESS_CONCAT_EXPANDED(a, b) a##b
+#define TASKPRESS_TRY(result, ...)                                  \
+  __extension__({                                                   \
+    auto&& result = (__VA_ARGS__);                                  \
+    if (!result) return std::unexpected(std::move(result).error()); \
+    *std::move(result);                                             \
   })
 
 }  // namespace taskpress

@@ -1,0 +1,104 @@
+// Writes a Graph as expressions: Value y = b.FullyConnected(x, w). Shapes are inferred at once; the first bad call is remembered, later
+// calls do nothing, and Finish() returns it. Operators whose results nobody needs are left out when a subgraph ends.
+#ifndef TASKPRESS_CONVERTER_GRAPH_BUILDER_H_
+#define TASKPRESS_CONVERTER_GRAPH_BUILDER_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "schema/base/error.h"
+#include "schema/graph.h"
+
+namespace taskpress {
+
+// A tensor of the subgraph under construction.
+struct Value {
+  TensorId id = kNone;
+};
+
+// A constant of the model, shared by every subgraph that uses it.
+struct Weight {
+  std::string name;
+  DType type = DType::kF32;
+  Shape shape;
+  SharedBytes bytes;  // a RowSource brings its own scales (one per row) for kI8 and kI4
+};
+
+class GraphBuilder {
+ public:
+  void BeginSubgraph(std::string_view name);
+  // `outputs` are (signature name, value). The signature's inputs are the subgraph's, by their tensor names.
+  void EndSubgraph(std::string_view signature_key, std::span<const std::pair<std::string, Value>> outputs);
+
+  Value Input(std::string_view name, DType type, Shape shape);
+  // The same name twice is the same constant.
+  Value Constant(const Weight& weight);
+  Value Float(float value);  // shape [1]
+  Value Floats(std::span<const float> values, Shape shape);
+  Value Integers(std::span<const int32_t> values);  // shape [n]
+
+  Value Add(Value a, Value b);
+  Value Sub(Value a, Value b);
+  Value Mul(Value a, Value b);
+  Value Minimum(Value a, Value b);
+  Value Maximum(Value a, Value b);
+  Value Square(Value x);
+  Value Sqrt(Value x);
+  Value Rsqrt(Value x);
+  Value Tanh(Value x);
+  Value Relu(Value x);
+  Value GeluTanh(Value x);
+  Value Cos(Value x);
+  Value Sin(Value x);
+  Value IntegersToFloats(Value x);
+  Value MeanOfLast(Value x);  // [..., n] -> [..., 1]
+  Value Softmax(Value x);     // over the last dimension
+  Value Slice(Value x, std::span<const int32_t> begin, std::span<const int32_t> size);
+  Value SliceOfLast(Value x, int64_t begin, int64_t size);
+  Value Reshape(Value x, Shape shape);
+  Value Transpose(Value x, std::span<const int32_t> permutation);
+  Value Concatenation(std::span<const Value> values, int32_t axis);
+  Value Gather(Value x, Value indices, int32_t axis);
+  Value FullyConnected(Value x, Value weights, std::optional<Value> bias = std::nullopt);
+  Value BatchMatMul(Value a, Value b, bool adj_y);
+  Value DynamicUpdateSlice(Value operand, Value update, Value start);
+  Value EmbeddingLookup(Value ids, Value table);
+
+  [[nodiscard]] const Shape& shape(Value value) const;
+  // Dimension `axis`, counted from the end when negative.
+  [[nodiscard]] int64_t dim(Value value, int axis) const;
+  void SetDescription(std::string text) { graph_.description = std::move(text); }
+  void AddMetadata(std::string name, std::string bytes) { graph_.metadata.emplace_back(std::move(name), std::move(bytes)); }
+  // Any room that builds may report a problem here; the first one counts.
+  void Report(Error error);
+
+  Result<Graph> Finish();
+
+ private:
+  Value Emit(OpKind kind, std::vector<TensorId> inputs, DType type, Shape shape, OpAttributes attributes = NoAttributes{});
+  Value Unary(OpKind kind, Value x);
+  Value Binary(OpKind kind, Value a, Value b);
+  Value Broken(OpKind kind, std::string_view why);
+  [[nodiscard]] const Tensor& tensor(Value value) const { return subgraph_.tensors[static_cast<size_t>(value.id)]; }
+  [[nodiscard]] bool ok() const { return !error_.has_value(); }
+  int32_t AddBuffer(const Weight& weight);
+  void PruneDeadOps();
+  void PruneUnusedTensors();
+
+  Graph graph_;
+  Subgraph subgraph_;
+  std::vector<std::string> input_names_;
+  std::map<std::string, std::pair<int32_t, int32_t>, std::less<>> model_constants_;  // name -> buffer, quantization
+  std::map<std::string, TensorId, std::less<>> subgraph_constants_;                  // name -> tensor
+  std::optional<Error> error_;
+};
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_CONVERTER_GRAPH_BUILDER_H_

@@ -1,0 +1,50 @@
+// A checkpoint made ready: graphs whose weights are still where they were, tokenizer, metadata. Nothing is quantized until it is written or run.
+#ifndef TASKPRESS_CONVERTER_PREPARE_H_
+#define TASKPRESS_CONVERTER_PREPARE_H_
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "converter/gemma3n_config.h"
+#include "converter/text_model.h"
+#include "converter/text_weights.h"
+#include "converter/weight_table.h"
+#include "quantizer/recipe.h"
+#include "runtime/session.h"
+#include "schema/base/error.h"
+#include "schema/metadata.h"
+#include "schema/text_contract.h"
+
+namespace taskpress {
+
+struct PrepareOptions {
+  Recipe recipe;
+  TextModelOptions model;
+};
+
+struct PreparedModel {
+  std::string source;
+  Gemma3nConfig config;
+  ParameterCount parameters;
+  TextModel graphs;
+  TextContract contract;
+  SharedBytes tokenizer;  // SentencePiece ModelProto
+  BundleMetadata metadata;
+  std::vector<BundleWeight> weights;
+  std::string resolved_recipe;
+  std::vector<std::string> notes;
+};
+
+// Reads config.json, binds and checks all weights, builds the graphs, derives and lints the metadata.
+Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options);
+
+// Lengths as clients need them: within the context, ascending from a short one (8 is added when the shortest exceeds 32), no duplicates.
+// kUsage for a length below 1 or above the context.
+Result<std::vector<int64_t>> PrefillLengths(std::vector<int64_t> asked_for, int64_t context);
+// Positions per call of score_<T>: 128, less when the logits would take more than 64 MiB.
+int64_t ScoreLength(int64_t vocab_size, int64_t context);
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_CONVERTER_PREPARE_H_

@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "converter/checkpoint.h"
+#include "converter/checkpoint_folder.h"
+#include "schema/base/checked_math.h"
+#include "schema/base/half.h"
+#include "schema/safetensors.h"
+
+// C7 to C9 are the rules of FORMATS.md, section Checkpoint folder.
+namespace taskpress {
+namespace {
+
+// Loads through memcpy, because tensors of a safetensors file may begin at any byte (S12); compilers make vector loads of it.
+template <typename Stored, typename Convert>
+void ConvertElements(const std::byte* from, std::span<float> out, Convert convert) {
+  for (size_t i = 0; i < out.size(); ++i) out[i] = convert(LoadLittle<Stored>(from + i * sizeof(Stored)));
+}
+
+template <typename Stored>
+void CastElements(const std::byte* from, std::span<float> out) {
+  ConvertElements<Stored>(from, out, [](Stored value) { return static_cast<float>(value); });
+}
+
+void ToFloat(DType type, const std::byte* from, std::span<float> out) {
+  switch (type) {
+    case DType::kF64:
+      return CastElements<double>(from, out);
+    case DType::kF32:
+      return CastElements<float>(from, out);
+    case DType::kF16:
+      return ConvertElements<uint16_t>(from, out, F16ToFloat);
+    case DType::kBF16:
+      return ConvertElements<uint16_t>(from, out, Bf16ToFloat);
+    case DType::kI64:
+      return CastElements<int64_t>(from, out);
+    case DType::kI32:
+      return CastElements<int32_t>(from, out);
+    case DType::kI16:
+      return CastElements<int16_t>(from, out);
+    case DType::kI8:
+      return CastElements<int8_t>(from, out);
+    case DType::kU8:
+      return CastElements<uint8_t>(from, out);
+    case DType::kBool:
+      return ConvertElements<uint8_t>(from, out, [](uint8_t value) { return value != 0 ? 1.0F : 0.0F; });
+    case DType::kI4:
+      std::unreachable();  // no safetensors tag maps to it
+  }
+}
+
+// True when [first, first + count) lies inside [0, size).
+bool Inside(int64_t first, int64_t count, int64_t size) { return first >= 0 && count >= 0 && first <= size && count <= size - first; }
+
+Status CheckBlock(const TensorView& tensor, RowBlock block, uint64_t room) {
+  const bool inside = Inside(block.first_row, block.num_rows, MatrixRows(tensor.shape())) &&
+                      Inside(block.first_column, block.num_columns, MatrixColumns(tensor.shape()));
+  const std::optional<int64_t> elements = inside ? CheckedMul(block.num_rows, block.num_columns) : std::nullopt;
+  if (elements && std::cmp_equal(*elements, room)) return {};
+  return Fail(ErrorCode::kReadFailed, "tensor \"{}\" {}: block of rows [{}, +{}), columns [{}, +{}) does not fit into it or into {} floats",
+              tensor.name(), ToString(tensor.shape()), block.first_row, block.num_rows, block.first_column, block.num_columns, room);
+}
+
+class SafetensorsCheckpoint final : public Checkpoint {
+ public:
+  // Where the tensor of the same index in tensors() lies.
+  struct Place {
+    const TensorView* view;
+    const MappedFile* file;
+  };
+
+  SafetensorsCheckpoint(std::string description, std::vector<SafetensorsFile> files, std::vector<Place> places)
+      : description_(std::move(description)), files_(std::move(files)), places_(std::move(places)) {
+    std::ranges::sort(places_, {}, [](const Place& place) -> const std::string& { return place.view->name(); });
+    tensors_.reserve(places_.size());
+    for (const Place& place : places_) {
+      tensors_.push_back({.name = place.view->name(), .type = place.view->type(), .shape = place.view->shape()});
+    }
+  }
+
+  [[nodiscard]] std::span<const CheckpointTensor> tensors() const override { return tensors_; }
+  [[nodiscard]] std::string description() const override { return description_; }
+
+  Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
+    const CheckpointTensor* own = Find(tensor.name);
+    if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description_, tensor.name);
+    const Place& place = places_[static_cast<size_t>(own - tensors_.data())];
+    const TensorView& view = *place.view;
+    TRY(CheckBlock(view, block, out.size()));
+    TRY(place.file->CheckUnchanged());
+    const auto columns = static_cast<uint64_t>(MatrixColumns(view.shape()));
+    const uint64_t element_bytes = static_cast<uint64_t>(InfoOf(view.type()).bits) / 8;
+    const auto first = static_cast<uint64_t>(block.first_row) * columns + static_cast<uint64_t>(block.first_column);
+    const auto row_length = static_cast<uint64_t>(block.num_columns);
+    if (out.empty()) return {};
+    const std::byte* from = view.bytes().data() + first * element_bytes;
+    if (row_length == columns) {
+      ToFloat(view.type(), from, out);
+      return {};
+    }
+    for (; !out.empty(); out = out.subspan(row_length), from += columns * element_bytes) {
+      ToFloat(view.type(), from, out.first(row_length));
+    }
+    return {};
+  }
+
+ private:
+  std::string description_;
+  std::vector<SafetensorsFile> files_;
+  std::vector<Place> places_;  // [tensors]
+  std::vector<CheckpointTensor> tensors_;
+};
+
+// "a, b, c and 7 more"
+std::string FirstFew(const std::vector<std::string_view>& names) {
+  constexpr size_t kShown = 3;
+  std::string text;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) text += std::format("{}\"{}\"", i == 0 ? "" : ", ", names[i]);
+  return names.size() > kShown ? std::format("{} and {} more", text, names.size() - kShown) : text;
+}
+
+// C7 to C9: picks from each shard the tensors that the index promises there.
+Result<std::vector<SafetensorsCheckpoint::Place>> MatchIndex(std::string_view description, const CheckpointFiles& found,
+                                                             std::span<const SafetensorsFile> files) {
+  std::vector<SafetensorsCheckpoint::Place> places;
+  std::set<std::string_view> seen;
+  for (size_t i = 0; i < files.size(); ++i) {
+    std::vector<std::string_view> unnamed;
+    for (const TensorView& view : files[i].tensors()) {
+      const auto promised = found.index.find(view.name());
+      if (promised == found.index.end() && !found.index.empty()) {
+        unnamed.emplace_back(view.name());
+      } else if (found.index.empty() || promised->second == found.files[i].name) {
+        places.push_back({.view = &view, .file = files[i].file().get()});
+        seen.insert(view.name());
+      }  // else C9: an extra copy of a tensor whose home is another shard
+    }
+    if (!unnamed.empty()) {  // C8
+      return Fail(ErrorCode::kCheckpointIndex, "{}: shard {} holds {} tensors that the index does not name: {}", description,
+                  found.files[i].name, unnamed.size(), FirstFew(unnamed));
+    }
+  }
+  std::map<std::string_view, std::vector<std::string_view>> missing;
+  for (const auto& [tensor, shard] : found.index) {
+    if (!seen.contains(tensor)) missing[shard].emplace_back(tensor);
+  }
+  if (missing.empty()) return places;
+  const auto& [shard, names] = *missing.begin();  // C7
+  return Fail(ErrorCode::kCheckpointIndex, "{}: shard {} lacks {} tensors that the index promises there: {}", description, shard,
+              names.size(), FirstFew(names));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpoint>> OpenSafetensorsCheckpoint(const std::filesystem::path& path) {
+  const CheckpointFiles found = TRY(FindCheckpointFiles(path));
+  std::vector<SafetensorsFile> files;
+  for (const CheckpointFile& file : found.files) {
+    Result<SafetensorsFile> opened = SafetensorsFile::Open(file.path);
+    if (!opened) {
+      // Behind a link the path is a hash; say which shard it is.
+      const bool renamed = file.path.filename() != file.name;
+      return std::unexpected(renamed ? WithContext(std::move(opened).error(), file.name) : std::move(opened).error());
+    }
+    files.push_back(*std::move(opened));
+  }
+  std::vector<SafetensorsCheckpoint::Place> places = TRY(MatchIndex(path.string(), found, files));
+  return std::make_unique<SafetensorsCheckpoint>(path.string(), std::move(files), std::move(places));
+}
+
+}  // namespace taskpress

@@ -1,0 +1,214 @@
+#include "converter/text_weights.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <set>
+
+namespace taskpress {
+namespace {
+
+constexpr size_t kMaxListed = 40;
+
+// Where published and re-saved checkpoints put the text model.
+constexpr auto kTextPrefixes = std::to_array<std::string_view>({"model.language_model.", "language_model.model.", "model."});
+constexpr auto kOtherModalities =
+    std::to_array<std::string_view>({"model.vision_tower.", "model.audio_tower.", "model.embed_vision.", "model.embed_audio.",
+                                     "vision_tower.", "audio_tower.", "embed_vision.", "embed_audio."});
+constexpr auto kHeadNames = std::to_array<std::string_view>({"lm_head.weight", "model.lm_head.weight", "language_model.lm_head.weight"});
+
+constexpr std::string_view kEmbedding = "embed_tokens.weight";
+constexpr std::string_view kPerLayerEmbedding = "embed_tokens_per_layer.weight";
+constexpr std::string_view kHead = "lm_head.weight";
+
+Result<std::string_view> FindTextPrefix(const Checkpoint& checkpoint) {
+  for (const std::string_view prefix : kTextPrefixes) {
+    if (checkpoint.Find(std::string(prefix) + std::string(kEmbedding)) != nullptr) return prefix;
+  }
+  return Fail(ErrorCode::kWeightsMismatch, "{}: no tensor \"{}{}\"; this is not a Gemma 3n checkpoint", checkpoint.description(),
+              kTextPrefixes[0], kEmbedding);
+}
+
+bool BelongsToOtherModality(std::string_view name) {
+  return std::ranges::any_of(kOtherModalities, [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+std::string ListOf(std::string_view title, const std::vector<std::string>& lines) {
+  if (lines.empty()) return "";
+  std::string text = std::format("\n  {} ({}):", title, lines.size());
+  for (size_t i = 0; i < std::min(lines.size(), kMaxListed); ++i) text += "\n    " + lines[i];
+  if (lines.size() > kMaxListed) text += std::format("\n    ... and {} more", lines.size() - kMaxListed);
+  return text;
+}
+
+Status CheckTiedHead(const Checkpoint& checkpoint, const CheckpointTensor& head, const CheckpointTensor& table) {
+  const int64_t columns = MatrixColumns(table.shape);
+  bool equal = head.shape == table.shape;
+  const int64_t step = std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(columns, 1));
+  std::vector<float> a(static_cast<size_t>(step * columns));
+  std::vector<float> b(a.size());
+  for (int64_t row = 0; equal && row < table.shape[0]; row += step) {
+    const RowBlock block{.first_row = row, .num_rows = std::min(step, table.shape[0] - row), .first_column = 0, .num_columns = columns};
+    const auto count = static_cast<size_t>(block.num_rows * columns);
+    TRY(checkpoint.ReadRows(head, block, std::span(a).first(count)));
+    TRY(checkpoint.ReadRows(table, block, std::span(b).first(count)));
+    equal = std::equal(a.begin(), a.begin() + static_cast<ptrdiff_t>(count), b.begin());
+  }
+  if (equal) return {};
+  return Fail(ErrorCode::kTiedHeadDiffers, "\"{}\" {} differs from \"{}\" {}, although the config ties them", head.name,
+              ToString(head.shape), table.name, ToString(table.shape));
+}
+
+}  // namespace
+
+Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoint, const Gemma3nConfig& config) {
+  const std::string_view prefix = TRY(FindTextPrefix(*checkpoint));
+  TextWeights weights;
+  weights.config_ = config;
+  std::vector<std::string> missing;
+  std::vector<std::string> misshapen;
+  std::set<std::string_view> accounted;
+  for (const WeightRow& row : Gemma3nWeightTable()) {
+    for (int64_t index = 0; index < WeightCount(row, config); ++index) {
+      const std::string name = WeightName(row, index);
+      const CheckpointTensor* tensor = checkpoint->Find(std::string(prefix) + name);
+      const bool unused = IsUnused(row, config, index);
+      if (tensor == nullptr) {
+        if (!unused) missing.push_back(std::format("{}{} {}", prefix, name, ToString(row.shape(config, index))));
+        continue;
+      }
+      accounted.insert(tensor->name);
+      if (tensor->shape != row.shape(config, index)) {
+        misshapen.push_back(std::format("{}: {}, expected {}", tensor->name, ToString(tensor->shape), ToString(row.shape(config, index))));
+      }
+      if (!unused) weights.bound_[name] = {.tensor = tensor, .row = &row, .index = index};
+    }
+  }
+  std::vector<std::string> unknown;
+  int64_t not_asked_for = 0;
+  const CheckpointTensor* head = nullptr;
+  for (const CheckpointTensor& tensor : checkpoint->tensors()) {
+    if (accounted.contains(tensor.name)) continue;
+    if (BelongsToOtherModality(tensor.name)) {
+      ++not_asked_for;
+    } else if (std::ranges::find(kHeadNames, tensor.name) != kHeadNames.end()) {
+      head = &tensor;
+    } else {
+      unknown.push_back(std::format("{} {}", tensor.name, ToString(tensor.shape)));
+    }
+  }
+  if (!missing.empty() || !misshapen.empty() || !unknown.empty()) {
+    return Fail(ErrorCode::kWeightsMismatch, "{}: the weights do not fit config.json{}{}{}", checkpoint->description(),
+                ListOf("missing", missing), ListOf("wrong shape", misshapen), ListOf("unknown", unknown));
+  }
+  if (head != nullptr) TRY(CheckTiedHead(*checkpoint, *head, *weights.bound_[std::string(kEmbedding)].tensor));
+  if (not_asked_for > 0)
+    weights.notes_.push_back(std::format("{} vision and audio tensors not asked for (--modalities text)", not_asked_for));
+  weights.checkpoint_ = std::move(checkpoint);
+  return weights;
+}
+
+const TextWeights::Bound* TextWeights::Find(const std::string& name) const {
+  const auto found = bound_.find(name);
+  return found == bound_.end() ? nullptr : &found->second;
+}
+
+Status TextWeights::ApplyRecipe(const Recipe& recipe) {
+  std::vector<WeightToQuantize> all;
+  for (const auto& [name, bound] : bound_) all.push_back({.name = name, .quant_class = bound.row->quant_class});
+  all.push_back({.name = std::string(kHead), .quant_class = QuantClass::kHead});
+  const std::vector<QuantSpec> specs = TRY(recipe.Resolve(all));
+  for (size_t i = 0; i < all.size(); ++i) specs_[all[i].name] = {all[i].quant_class, specs[i]};
+  resolved_recipe_ = ResolvedRecipeText(all, specs);
+  return {};
+}
+
+Result<std::vector<float>> TextWeights::Floats(const std::string& name) const {
+  const Bound* bound = Find(name);
+  if (bound == nullptr) return Fail(ErrorCode::kWeightsMismatch, "weight \"{}\" is not in the table", name);
+  const Shape& shape = bound->tensor->shape;
+  const RowBlock block{.first_row = 0, .num_rows = MatrixRows(shape), .first_column = 0, .num_columns = MatrixColumns(shape)};
+  std::vector<float> values(static_cast<size_t>(block.num_rows * block.num_columns));
+  TRY(checkpoint_->ReadRows(*bound->tensor, block, values));
+  for (float& value : values) {
+    if (!std::isfinite(value)) return Fail(ErrorCode::kWeightValue, "\"{}\" holds {}", bound->tensor->name, value);
+    if (bound->row->transform == WeightTransform::kClipAltup && config_.altup_coef_clip > 0) {
+      const auto clip = static_cast<float>(config_.altup_coef_clip);
+      value = std::clamp(value, -clip, clip);
+    }
+  }
+  return values;
+}
+
+Result<Weight> TextWeights::Make(const Part& part) {
+  const Bound* bound = Find(part.source);
+  if (bound == nullptr) return Fail(ErrorCode::kWeightsMismatch, "weight \"{}\" is not in the table", part.source);
+  const auto [quant_class, spec] = specs_.at(part.spec_name);
+  const auto known = std::ranges::find(handed_out_, part.name, &BundleWeight::name);
+  std::shared_ptr<const QuantizedRows> rows;
+  if (known != handed_out_.end()) {
+    rows = known->rows;
+  } else {
+    rows = TRY(QuantizedRows::Make(
+        {.name = part.name,
+         .spec = spec,
+         .num_rows = part.num_rows,
+         .columns = part.columns,
+         .reader =
+             [checkpoint = checkpoint_, tensor = bound->tensor, part](int64_t first_row, int64_t count, std::span<float> values) {
+               return checkpoint->ReadRows(
+                   *tensor, {.first_row = first_row, .num_rows = count, .first_column = part.first_column, .num_columns = part.columns},
+                   values);
+             },
+         .scale_factor = part.scale_factor}));
+    handed_out_.push_back(
+        {.name = part.name, .quant_class = quant_class, .spec = spec, .num_rows = part.num_rows, .columns = part.columns, .rows = rows});
+  }
+  return Weight{.name = part.name, .type = spec.type, .shape = {part.num_rows, part.columns}, .bytes = rows};
+}
+
+Result<Weight> TextWeights::Matrix(const std::string& name) {
+  const Bound* bound = Find(name);
+  if (bound == nullptr) return Fail(ErrorCode::kWeightsMismatch, "weight \"{}\" is not in the table", name);
+  const Shape& shape = bound->tensor->shape;
+  return Make({.name = name,
+               .source = name,
+               .spec_name = name,
+               .num_rows = MatrixRows(shape),
+               .first_column = 0,
+               .columns = MatrixColumns(shape),
+               .scale_factor = 1.0F});
+}
+
+Result<Weight> TextWeights::Head() {
+  return Make({.name = std::string(kHead),
+               .source = std::string(kEmbedding),
+               .spec_name = std::string(kHead),
+               .num_rows = config_.text_vocab_size(),
+               .first_column = 0,
+               .columns = config_.hidden_size,
+               .scale_factor = 1.0F});
+}
+
+Result<Weight> TextWeights::EmbeddingTable() {
+  return Make({.name = std::string(kEmbedding),
+               .source = std::string(kEmbedding),
+               .spec_name = std::string(kEmbedding),
+               .num_rows = config_.text_vocab_size(),
+               .first_column = 0,
+               .columns = config_.hidden_size,
+               .scale_factor = static_cast<float>(std::sqrt(static_cast<double>(config_.hidden_size)))});
+}
+
+Result<Weight> TextWeights::PerLayerTable(int64_t layer) {
+  const int64_t width = config_.hidden_size_per_layer_input;
+  return Make({.name = std::format("{}.layers.{}", kPerLayerEmbedding, layer),
+               .source = std::string(kPerLayerEmbedding),
+               .spec_name = std::string(kPerLayerEmbedding),
+               .num_rows = config_.text_vocab_size(),
+               .first_column = layer * width,
+               .columns = width,
+               .scale_factor = static_cast<float>(std::sqrt(static_cast<double>(width)))});
+}
+
+}  // namespace taskpress

@@ -1,0 +1,92 @@
+// The weights of one text model: a checkpoint bound to the weight table, each weight with its storage type.
+//
+// Nothing is read until the writer (or a block that folds constants) asks for it.
+#ifndef TASKPRESS_CONVERTER_TEXT_WEIGHTS_H_
+#define TASKPRESS_CONVERTER_TEXT_WEIGHTS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "converter/checkpoint.h"
+#include "converter/gemma3n_config.h"
+#include "converter/graph_builder.h"
+#include "converter/weight_table.h"
+#include "quantizer/quantized_source.h"
+#include "quantizer/recipe.h"
+#include "schema/base/error.h"
+
+namespace taskpress {
+
+// A weight of the bundle beside the float rows it was made from; what error reports and `verify --against` walk over.
+struct BundleWeight {
+  std::string name;
+  QuantClass quant_class = QuantClass::kSmall;
+  QuantSpec spec;
+  int64_t num_rows = 0;
+  int64_t columns = 0;
+  std::shared_ptr<const QuantizedRows> rows;
+};
+
+class TextWeights {
+ public:
+  // Checks every name and shape. All missing, unknown and misshapen tensors are listed in one kWeightsMismatch. Tensors of the vision and
+  // audio parts are recognised and noted as not asked for. An lm_head equal to embed_tokens is accepted, another one is kTiedHeadDiffers.
+  static Result<TextWeights> Bind(std::shared_ptr<const Checkpoint> checkpoint, const Gemma3nConfig& config);
+
+  // Gives every weight its storage type.
+  Status ApplyRecipe(const Recipe& recipe);
+
+  // A matrix in its storage type. `name` is the table's, "{}" already filled.
+  Result<Weight> Matrix(const std::string& name);
+  // The logits' weights: the text rows of embed_tokens, as "lm_head.weight".
+  Result<Weight> Head();
+  // The token table [text_vocab, hidden], times sqrt(hidden).
+  Result<Weight> EmbeddingTable();
+  // One layer's columns of the per-layer table [text_vocab, per_layer], times sqrt(per_layer).
+  Result<Weight> PerLayerTable(int64_t layer);
+  // A small weight as floats, transform applied, row-major.
+  Result<std::vector<float>> Floats(const std::string& name) const;
+
+  // Every weight handed out so far, in order of first use.
+  [[nodiscard]] std::span<const BundleWeight> handed_out() const { return handed_out_; }
+  [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
+  // The recipe as resolved: one line per weight.
+  [[nodiscard]] const std::string& resolved_recipe() const { return resolved_recipe_; }
+
+ private:
+  struct Bound {
+    const CheckpointTensor* tensor;
+    const WeightRow* row;
+    int64_t index;
+  };
+  struct Part {  // which part of a checkpoint tensor a bundle weight is
+    std::string name;
+    std::string source;
+    std::string spec_name;
+    int64_t num_rows;
+    int64_t first_column;
+    int64_t columns;
+    float scale_factor;
+  };
+
+  TextWeights() = default;
+  Result<Weight> Make(const Part& part);
+  [[nodiscard]] const Bound* Find(const std::string& name) const;
+
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  Gemma3nConfig config_;
+  std::map<std::string, Bound> bound_;
+  std::map<std::string, std::pair<QuantClass, QuantSpec>> specs_;
+  std::vector<BundleWeight> handed_out_;
+  std::vector<std::string> notes_;
+  std::string resolved_recipe_;
+};
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_CONVERTER_TEXT_WEIGHTS_H_

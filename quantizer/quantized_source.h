@@ -1,0 +1,63 @@
+// A weight of the checkpoint as the bytes of its quantized form, computed row by row when somebody asks.
+//
+// Nothing is kept: asking twice reads and quantizes twice. Memory per call is one block of floats (1 MiB, or one row when rows are longer).
+#ifndef TASKPRESS_QUANTIZER_QUANTIZED_SOURCE_H_
+#define TASKPRESS_QUANTIZER_QUANTIZED_SOURCE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "quantizer/quant_spec.h"
+#include "schema/base/error.h"
+#include "schema/byte_source.h"
+
+namespace taskpress {
+
+// Fills values [count, columns] with rows first_row ... first_row + count - 1 of a matrix. Called from several threads at once.
+using FloatRowReader = std::function<Status(int64_t first_row, int64_t count, std::span<float> values)>;
+
+struct QuantizedRowsInput {
+  std::string name;  // for messages
+  QuantSpec spec;
+  int64_t num_rows = 0;
+  int64_t columns = 0;
+  FloatRowReader reader;
+  // Multiplied into the scales of integer types and into the values of float types (sqrt(hidden) of the embedding tables). Finite and > 0.
+  float scale_factor = 1.0F;
+};
+
+class QuantizedRows final : public RowSource {
+ public:
+  // kQuantShape when spec and shape do not go together, or scale_factor is not finite and positive.
+  static Result<std::shared_ptr<const QuantizedRows>> Make(QuantizedRowsInput input);
+
+  [[nodiscard]] const std::string& name() const { return input_.name; }
+  [[nodiscard]] const QuantSpec& spec() const { return input_.spec; }
+  [[nodiscard]] int64_t columns() const { return input_.columns; }
+  [[nodiscard]] int64_t num_rows() const override { return input_.num_rows; }
+  [[nodiscard]] uint64_t row_bytes() const override { return row_bytes_; }
+  // 1 for integer types, 0 for float types.
+  [[nodiscard]] int64_t scales_per_row() const override { return input_.spec.is_quantized() ? 1 : 0; }
+
+  // kQuantValue naming tensor, row and column of a value that is not finite; the reader's errors as they are.
+  Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const override;
+  // The floats these rows stand for: what the reader gives, times scale_factor. values: [count, columns].
+  Status ReadFloats(int64_t first_row, int64_t count, std::span<float> values) const;
+
+ private:
+  QuantizedRows(QuantizedRowsInput input, uint64_t row_bytes) : input_(std::move(input)), row_bytes_(row_bytes) {}
+  Status CheckRows(int64_t first_row, int64_t count) const;
+  Status ReadBlock(int64_t first_row, int64_t count, std::span<float> values, ByteSpan packed, std::span<float> scales) const;
+
+  QuantizedRowsInput input_;
+  uint64_t row_bytes_;
+};
+
+Result<SharedBytes> MakeQuantizedSource(QuantizedRowsInput input);
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_QUANTIZER_QUANTIZED_SOURCE_H_

@@ -1,0 +1,185 @@
+#include "quantizer/recipe.h"
+
+#include <re2/re2.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+namespace taskpress {
+namespace {
+
+constexpr std::array<std::string_view, 9> kClassNames = {"attention", "feed_forward",        "laurel", "altup", "per_layer", "head",
+                                                         "embedding", "per_layer_embedding", "small"};
+
+struct NamedRecipe {
+  std::string_view name;
+  DType type;
+  std::array<std::string_view, 3> aliases;  // AEQ's spelling, then those of other tools
+};
+// Every class the same type: the sensitive ones are promoted by rules (--tensor-type) until there is evidence for a better default.
+constexpr auto kRecipes = std::to_array<NamedRecipe>({
+    {"f32", DType::kF32, {"float32", "fp32"}},
+    {"f16", DType::kF16, {"float16", "fp16"}},
+    {"dynamic_int8", DType::kI8, {"dynamic_wi8_afp32", "int8", "q8"}},
+    {"dynamic_int4", DType::kI4, {"dynamic_wi4_afp32", "int4", "q4"}},
+});
+
+// Levenshtein distance, one row of the table at a time.
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = std::exchange(row[j + 1], std::min({row[j] + 1, row[j + 1] + 1, replaced}));
+    }
+  }
+  return row[b.size()];
+}
+
+// " (did you mean dynamic_int4?)" when something is near, else nothing.
+std::string Suggestion(std::string_view unknown, std::span<const std::string_view> known) {
+  std::string_view best;
+  size_t best_distance = std::max<size_t>(2, unknown.size() / 3) + 1;
+  for (const std::string_view name : known) {
+    const size_t distance = EditDistance(unknown.substr(0, 64), name);
+    if (distance < best_distance) {
+      best = name;
+      best_distance = distance;
+    }
+  }
+  return best.empty() ? std::string() : std::format(" (did you mean {}?)", best);
+}
+
+Result<std::unique_ptr<RE2>> Compile(const std::string& pattern) {
+  auto regex = std::make_unique<RE2>(pattern, RE2::Quiet);
+  if (!regex->ok()) return Fail(ErrorCode::kRecipeSyntax, "pattern \"{}\": {}", pattern, regex->error());
+  return regex;
+}
+
+struct CompiledRule {
+  const RecipeRule* rule;
+  std::unique_ptr<RE2> regex;  // null without a pattern
+  size_t matches = 0;
+  size_t small_matches = 0;
+
+  [[nodiscard]] bool Matches(const WeightToQuantize& weight) const {
+    const bool class_fits = rule->classes.empty() || std::ranges::contains(rule->classes, weight.quant_class);
+    return class_fits && (regex == nullptr || RE2::PartialMatch(weight.name, *regex));
+  }
+};
+
+Result<std::vector<CompiledRule>> CompileRules(std::span<const RecipeRule> rules) {
+  std::vector<CompiledRule> compiled;
+  for (const RecipeRule& rule : rules) {
+    compiled.push_back({.rule = &rule, .regex = nullptr});
+    if (!rule.pattern.empty()) compiled.back().regex = TRY(Compile(rule.pattern));
+  }
+  return compiled;
+}
+
+// A pattern that has no effect is a typing error more often than not.
+Status CheckEffect(const CompiledRule& compiled, std::span<const WeightToQuantize> weights) {
+  const RecipeRule& rule = *compiled.rule;
+  if (rule.pattern.empty()) return {};
+  if (compiled.matches == 0) {
+    return Fail(ErrorCode::kRecipeUnmatched, "pattern \"{}\" ({}) matches none of {} weights{}", rule.pattern, NameOf(rule.spec),
+                weights.size(), weights.empty() ? std::string() : std::format("; their names look like {}", weights.front().name));
+  }
+  if (compiled.small_matches == compiled.matches && rule.spec.type != DType::kF32) {
+    return Fail(ErrorCode::kRecipeUnmatched,
+                "pattern \"{}\" ({}) matches {} weights, all of them norms, routers or coefficients, which are always stored as f32",
+                rule.pattern, NameOf(rule.spec), compiled.matches);
+  }
+  return {};
+}
+
+std::string RuleText(const RecipeRule& rule) {
+  std::string text;
+  for (const QuantClass quant_class : rule.classes) {
+    text += text.empty() ? "" : ",";
+    text += NameOf(quant_class);
+  }
+  if (!rule.pattern.empty()) text += std::format("{}\"{}\"", text.empty() ? "" : " ", rule.pattern);
+  return text.empty() ? "*" : text;
+}
+
+}  // namespace
+
+std::string_view NameOf(QuantClass quant_class) { return kClassNames[std::to_underlying(quant_class)]; }
+
+Result<std::vector<QuantSpec>> Recipe::Resolve(std::span<const WeightToQuantize> weights) const {
+  std::vector<CompiledRule> compiled = TRY(CompileRules(rules));
+  std::vector<QuantSpec> specs;
+  specs.reserve(weights.size());
+  for (const WeightToQuantize& weight : weights) {
+    const bool small = weight.quant_class == QuantClass::kSmall;
+    QuantSpec spec{.type = DType::kF32};
+    for (CompiledRule& candidate : compiled) {
+      if (!candidate.Matches(weight)) continue;
+      ++candidate.matches;
+      candidate.small_matches += small ? 1 : 0;
+      if (!small) spec = candidate.rule->spec;
+    }
+    specs.push_back(spec);
+  }
+  for (const CompiledRule& rule : compiled) TRY(CheckEffect(rule, weights));
+  return specs;
+}
+
+Result<Recipe> RecipeFromName(std::string_view name) {
+  std::vector<std::string_view> known;
+  for (const NamedRecipe& recipe : kRecipes) {
+    if (recipe.name == name || (!name.empty() && std::ranges::contains(recipe.aliases, name))) {
+      return Recipe{.name = std::string(recipe.name), .rules = {{.pattern = "", .classes = {}, .spec = {.type = recipe.type}}}};
+    }
+    known.push_back(recipe.name);
+    std::ranges::copy_if(recipe.aliases, std::back_inserter(known), [](std::string_view alias) { return !alias.empty(); });
+  }
+  return Fail(ErrorCode::kRecipeSyntax, "unknown recipe \"{}\"{}; known: f32, f16, dynamic_int8, dynamic_int4", name,
+              Suggestion(name, known));
+}
+
+std::vector<std::string_view> RecipeNames() {
+  std::vector<std::string_view> names;
+  for (const NamedRecipe& recipe : kRecipes) names.push_back(recipe.name);
+  return names;
+}
+
+Status AddTensorTypeRule(Recipe& recipe, std::string_view rule) {
+  const size_t equals = rule.rfind('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    return Fail(ErrorCode::kRecipeSyntax, "tensor type rule \"{}\" is not REGEX=TYPE, for example 'down_proj=int8'", rule);
+  }
+  const std::string_view type = rule.substr(equals + 1);
+  const std::optional<QuantSpec> spec = QuantSpecFromName(type);
+  if (!spec) {
+    constexpr std::array<std::string_view, 4> kTypes = {"f32", "f16", "int8", "int4"};
+    return Fail(ErrorCode::kRecipeSyntax, "tensor type rule \"{}\": unknown type \"{}\"{}; known: f32, f16, int8, int4", rule, type,
+                Suggestion(type, kTypes));
+  }
+  std::string pattern(rule.substr(0, equals));
+  TRY(Compile(pattern));
+  recipe.rules.push_back({.pattern = std::move(pattern), .classes = {}, .spec = *spec});
+  return {};
+}
+
+std::string FormatRecipe(const Recipe& recipe) {
+  std::string text = std::format("recipe {}\n", recipe.name);
+  for (const RecipeRule& rule : recipe.rules) text += std::format("  {:<5} {}\n", NameOf(rule.spec), RuleText(rule));
+  return text;
+}
+
+std::string ResolvedRecipeText(std::span<const WeightToQuantize> weights, std::span<const QuantSpec> specs) {
+  std::string text;
+  for (size_t i = 0; i < std::min(weights.size(), specs.size()); ++i) {
+    text += std::format("{:<5} {:<19} {}\n", NameOf(specs[i]), NameOf(weights[i].quant_class), weights[i].name);
+  }
+  return text;
+}
+
+}  // namespace taskpress

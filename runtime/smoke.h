@@ -1,0 +1,16 @@
+// A short run that shows a written bundle speaks: logits are finite and differ, prefill and decode agree, and it says more than padding.
+#ifndef TASKPRESS_RUNTIME_SMOKE_H_
+#define TASKPRESS_RUNTIME_SMOKE_H_
+
+#include "runtime/bundle_model.h"
+#include "schema/base/error.h"
+
+namespace taskpress {
+
+// Runs on the reference kernels, which read the weights where they are: no packed copy, so it needs little memory beside the KV cache.
+// kSmokeFailed, kNotFinite.
+Status SmokeRun(const TextModel& graphs, const BundleMetadata& metadata, int threads);
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_SMOKE_H_

@@ -1,0 +1,166 @@
+#include "quantizer/recipe.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+namespace taskpress {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr QuantSpec kF32{.type = DType::kF32};
+constexpr QuantSpec kF16{.type = DType::kF16};
+constexpr QuantSpec kInt8{.type = DType::kI8};
+constexpr QuantSpec kInt4{.type = DType::kI4};
+
+std::vector<WeightToQuantize> Weights() {
+  return {
+      {"model.language_model.embed_tokens.weight", QuantClass::kEmbedding},
+      {"model.language_model.layers.0.input_layernorm.weight", QuantClass::kSmall},
+      {"model.language_model.layers.0.self_attn.v_proj.weight", QuantClass::kAttention},
+      {"model.language_model.layers.0.mlp.down_proj.weight", QuantClass::kFeedForward},
+      {"model.language_model.layers.1.mlp.down_proj.weight", QuantClass::kFeedForward},
+      {"model.language_model.norm.weight", QuantClass::kSmall},
+  };
+}
+
+Recipe MakeRecipe(std::string_view name, std::initializer_list<std::string_view> tensor_types = {}) {
+  Recipe recipe = RecipeFromName(name).value();
+  for (const std::string_view rule : tensor_types) EXPECT_TRUE(AddTensorTypeRule(recipe, rule).has_value()) << rule;
+  return recipe;
+}
+
+TEST(RecipeTest, NamedRecipesStoreEveryClassButSmallAsTheirType) {
+  for (const auto& [name, spec] : {std::pair("f32", kF32), {"f16", kF16}, {"dynamic_int8", kInt8}, {"dynamic_int4", kInt4}}) {
+    for (int i = 0; i <= static_cast<int>(QuantClass::kSmall); ++i) {
+      const std::vector<WeightToQuantize> weight = {{"w", static_cast<QuantClass>(i)}};
+      const bool small = weight[0].quant_class == QuantClass::kSmall;
+      EXPECT_THAT(RecipeFromName(name)->Resolve(weight).value(), ElementsAre(small ? kF32 : spec))
+          << name << ", " << NameOf(weight[0].quant_class);
+    }
+  }
+}
+
+TEST(RecipeTest, SpellingsOfOtherToolsMeanTheSameRecipe) {
+  for (const auto& [alias, name] : {std::pair("dynamic_wi4_afp32", "dynamic_int4"),
+                                    {"int4", "dynamic_int4"},
+                                    {"q4", "dynamic_int4"},
+                                    {"dynamic_wi8_afp32", "dynamic_int8"},
+                                    {"int8", "dynamic_int8"},
+                                    {"q8", "dynamic_int8"}}) {
+    EXPECT_EQ(RecipeFromName(alias)->name, name);
+  }
+  EXPECT_THAT(RecipeNames(), ElementsAre("f32", "f16", "dynamic_int8", "dynamic_int4"));
+}
+
+TEST(RecipeTest, AnUnknownNameIsRefusedWithTheNearestKnownOne) {
+  const Result<Recipe> recipe = RecipeFromName("dynamic_in4");
+  ASSERT_FALSE(recipe.has_value());
+  EXPECT_EQ(recipe.error().code, ErrorCode::kRecipeSyntax);
+  EXPECT_THAT(recipe.error().message, HasSubstr("did you mean dynamic_int4?"));
+  const Result<Recipe> strange = RecipeFromName("zzzzzzzzzzzz");
+  ASSERT_FALSE(strange.has_value());
+  EXPECT_THAT(strange.error().message, Not(HasSubstr("did you mean")));
+  EXPECT_THAT(strange.error().message, HasSubstr("; known: f32, f16, dynamic_int8, dynamic_int4"));
+  EXPECT_FALSE(RecipeFromName("").has_value());
+}
+
+TEST(RecipeTest, TheLastMatchingRuleWins) {
+  const Recipe recipe = MakeRecipe("dynamic_int4", {"mlp=int8", R"(layers\.1\.mlp=f16)"});
+  EXPECT_THAT(recipe.Resolve(Weights()).value(), ElementsAre(kInt4, kF32, kInt4, kInt8, kF16, kF32));
+  const Recipe turned = MakeRecipe("dynamic_int4", {R"(layers\.1\.mlp=f16)", "mlp=int8"});
+  EXPECT_THAT(turned.Resolve(Weights()).value(), ElementsAre(kInt4, kF32, kInt4, kInt8, kInt8, kF32));
+}
+
+TEST(RecipeTest, PatternsAreFoundAnywhereUnlessTied) {
+  EXPECT_THAT(MakeRecipe("f16", {"v_proj=int8"}).Resolve(Weights()).value(), ElementsAre(kF16, kF32, kInt8, kF16, kF16, kF32));
+  EXPECT_EQ(MakeRecipe("f16", {"^v_proj=int8"}).Resolve(Weights()).error().code, ErrorCode::kRecipeUnmatched);
+  EXPECT_TRUE(MakeRecipe("f16", {R"(^model\..*v_proj\.weight$=int8)"}).Resolve(Weights()).has_value());
+}
+
+TEST(RecipeTest, APatternMayHoldAnEqualsSign) {
+  const Recipe recipe = MakeRecipe("f16", {"a=b=int8"});
+  EXPECT_EQ(recipe.rules.back().pattern, "a=b");
+}
+
+TEST(RecipeTest, SmallWeightsStayFloatWhenAPatternSweepsOverThem) {
+  const Recipe recipe = MakeRecipe("dynamic_int4", {R"(layers\.0\.=int8)"});
+  EXPECT_THAT(recipe.Resolve(Weights()).value(), ElementsAre(kInt4, kF32, kInt8, kInt8, kInt4, kF32));
+}
+
+TEST(RecipeTest, APatternForSmallWeightsOnlyIsRefusedUnlessItAsksForF32) {
+  const Result<std::vector<QuantSpec>> specs = MakeRecipe("dynamic_int4", {"norm=int8"}).Resolve(Weights());
+  ASSERT_FALSE(specs.has_value());
+  EXPECT_EQ(specs.error().code, ErrorCode::kRecipeUnmatched);
+  EXPECT_THAT(specs.error().message, HasSubstr("pattern \"norm\" (int8) matches 2 weights, all of them norms"));
+  EXPECT_TRUE(MakeRecipe("dynamic_int4", {"norm=f32"}).Resolve(Weights()).has_value());
+}
+
+TEST(RecipeTest, RulesMaySelectByClassOrByClassAndPattern) {
+  const Recipe recipe{.name = "mixed",
+                      .rules = {{.pattern = "", .classes = {QuantClass::kEmbedding, QuantClass::kFeedForward}, .spec = kInt8},
+                                {.pattern = "layers\\.1", .classes = {QuantClass::kFeedForward, QuantClass::kHead}, .spec = kInt4}}};
+  EXPECT_THAT(recipe.Resolve(Weights()).value(), ElementsAre(kInt8, kF32, kF32, kInt8, kInt4, kF32));
+}
+
+TEST(RecipeTest, APatternThatMatchesNothingIsRefused) {
+  const Result<std::vector<QuantSpec>> specs = MakeRecipe("dynamic_int4", {"dwon_proj=int8"}).Resolve(Weights());
+  ASSERT_FALSE(specs.has_value());
+  EXPECT_EQ(specs.error().code, ErrorCode::kRecipeUnmatched);
+  EXPECT_THAT(specs.error().message, HasSubstr("dwon_proj"));
+  EXPECT_THAT(specs.error().message, HasSubstr("model.language_model.embed_tokens.weight"));
+}
+
+TEST(RecipeTest, BrokenTensorTypeRulesAreRefused) {
+  struct Lie {
+    std::string_view rule;
+    std::string_view message;
+  };
+  for (const Lie& lie : {Lie{"", "not REGEX=TYPE"}, Lie{"down_proj", "not REGEX=TYPE"}, Lie{"=int8", "not REGEX=TYPE"},
+                         Lie{"down_proj=", "unknown type \"\""}, Lie{"down_proj=int5", "did you mean int8?"},
+                         Lie{"down_proj=int44", "did you mean int4?"}, Lie{"(down_proj=int8", "missing )"}, Lie{"*a=int8", "no argument"},
+                         Lie{"[z-a]=int8", "character class range"}, Lie{"(a)\\1=int8", "escape"}, Lie{"(?=a)x=int8", "(?="}}) {
+    Recipe recipe = MakeRecipe("dynamic_int4");
+    const Status added = AddTensorTypeRule(recipe, lie.rule);
+    ASSERT_FALSE(added.has_value()) << lie.rule;
+    EXPECT_EQ(added.error().code, ErrorCode::kRecipeSyntax) << lie.rule;
+    EXPECT_THAT(added.error().message, HasSubstr(lie.message)) << lie.rule;
+    EXPECT_EQ(recipe.rules.size(), 1U) << lie.rule;
+  }
+}
+
+TEST(RecipeTest, ABrokenPatternInARecipeIsRefusedByResolve) {
+  const Recipe recipe{.name = "r", .rules = {{.pattern = "(", .classes = {}, .spec = kInt4}}};
+  EXPECT_EQ(recipe.Resolve(Weights()).error().code, ErrorCode::kRecipeSyntax);
+}
+
+TEST(RecipeTest, HostilePatternsAreQuickOrRefused) {
+  const std::vector<WeightToQuantize> weights = {{std::string(20000, 'a'), QuantClass::kHead}};
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(MakeRecipe("f16", {"(a*)*(a*)*(a*)*b=int8"}).Resolve(weights).error().code, ErrorCode::kRecipeUnmatched);
+  Recipe recipe = MakeRecipe("f16");
+  EXPECT_EQ(AddTensorTypeRule(recipe, "((a{1,1000}){1,1000}){1,1000}=int8").error().code, ErrorCode::kRecipeSyntax);
+  EXPECT_EQ(AddTensorTypeRule(recipe, std::string(100000, '(') + "=int8").error().code, ErrorCode::kRecipeSyntax);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+TEST(RecipeTest, TheRecipeAndItsResolutionPrintOneLineEach) {
+  Recipe recipe = MakeRecipe("dynamic_int4", {R"(layers\.1\.=f16)"});
+  recipe.rules.push_back({.pattern = "embed", .classes = {QuantClass::kEmbedding, QuantClass::kPerLayerEmbedding}, .spec = kInt8});
+  EXPECT_EQ(FormatRecipe(recipe),
+            "recipe dynamic_int4\n"
+            "  int4  *\n"
+            "  f16   \"layers\\.1\\.\"\n"
+            "  int8  embedding,per_layer_embedding \"embed\"\n");
+  const std::vector<WeightToQuantize> weights = Weights();
+  EXPECT_EQ(ResolvedRecipeText(std::span(weights).first(2), recipe.Resolve(weights).value()),
+            "int8  embedding           model.language_model.embed_tokens.weight\n"
+            "f32   small               model.language_model.layers.0.input_layernorm.weight\n");
+}
+
+}  // namespace
+}  // namespace taskpress

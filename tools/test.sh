@@ -1,0 +1,62 @@
+#!/bin/sh
+# Builds everything and runs every test. usage: tools/test.sh [--quick]
+#   --quick   only the developer build (ASan, UBSan) and its tests, without the clients of others
+# The two passes: dev under the sanitizers, then release with the interoperability tests (label interop), which need the real clients in a
+# virtual environment. The first failure ends it; ctest's summary is the last thing printed.
+# JOBS=n sets how many compilers and tests run at once (default: one per core).
+set -eu
+cd "$(dirname "$0")/.."
+
+quick=no
+case ${1:-} in
+  '') ;;
+  --quick) quick=yes ;;
+  *)
+    echo "usage: tools/test.sh [--quick]" >&2
+    [ "$1" = --help ] && exit 0
+    exit 2
+    ;;
+esac
+jobs=${JOBS:-$(nproc)}
+started=$(date +%s)
+
+stage() { echo "== $(($(date +%s) - started)) s: $*"; }
+
+build() {
+  stage "configure and build: $1"
+  cmake --preset "$1" >"build/configure-$1.log" 2>&1 || {
+    cat "build/configure-$1.log"
+    exit 1
+  }
+  cmake --build --preset "$1" --parallel "$jobs"
+}
+
+# run_tests PRESET [ctest option...]
+run_tests() {
+  stage "test: $*"
+  preset=$1
+  shift
+  ctest --preset "$preset" --parallel "$jobs" --no-tests=error "$@"
+}
+
+exec </dev/null
+mkdir -p build
+
+stage "system packages"
+sh tools/setup.sh
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache
+  export CCACHE_DIR="${CCACHE_DIR:-$PWD/build/ccache}"
+fi
+
+build dev
+if [ "$quick" = no ]; then
+  stage "clients for the interoperability tests"
+  sh tests/interop/setup_clients.sh build/clients-venv
+  build release
+fi
+
+run_tests dev --label-exclude interop
+if [ "$quick" = no ]; then
+  run_tests release
+fi
