@@ -1,0 +1,238 @@
+#include "runtime/executor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/kernels/native/native.h"
+#include "runtime/kernels/op_shapes.h"
+#include "runtime/kernels/reference/reference.h"
+#include "runtime/xnnpack_kernels.h"
+
+namespace taskpress {
+
+std::string_view NameOf(KernelKind kind) {
+  switch (kind) {
+    case KernelKind::kReference:
+      return "reference";
+    case KernelKind::kXnnpack:
+      return "xnnpack";
+    case KernelKind::kNative:
+      return "native";
+  }
+  return "unknown";
+}
+
+// Create() in stages: plan, memory, tensors, steps.
+class ExecutorBuilder {
+ public:
+  ExecutorBuilder(const Graph& graph, int32_t subgraph, SharedRuntime& shared, std::span<const ExternalBuffer> externals)
+      : graph_(graph), subgraph_(graph.subgraphs[static_cast<size_t>(subgraph)]), shared_(shared), externals_(externals) {}
+
+  Result<Executor> Build(Plan plan) {
+    plan_ = std::move(plan);
+    TRY(AllocateArena());
+    TRY(BindTensors());
+    // Views have no step, but their shapes must be right all the same.
+    for (const int32_t op : plan_.elided) TRY(MakeReferenceStep(ContextOf(op)));
+    for (const int32_t op : plan_.ops) TRY(AddSteps(op));
+    TRY(BindWorkspace());
+    for (const Plan::CopyBack& copy : plan_.copy_backs) {
+      const ByteSpan bytes = externals_[static_cast<size_t>(copy.external)].bytes;
+      executor_.copy_backs_.push_back({.from = TensorAt(copy.tensor).data, .to = bytes.data(), .bytes = bytes.size()});
+    }
+    return std::move(executor_);
+  }
+
+ private:
+  BoundTensor& TensorAt(TensorId id) { return executor_.tensors_[static_cast<size_t>(id)]; }
+  bool fast() const { return shared_.kernels() == Kernels::kXnnpack; }
+
+  Status AllocateArena();
+  std::vector<bool> FindConstantsReadByVectorLoops() const;
+  Status BindTensors();
+  Status BindTensor(TensorId id, bool padded);
+  OpContext ContextOf(int32_t op);
+  Status AddSteps(int32_t op);
+  Result<StepPtr> MakeOpStep(const OpContext& context, KernelKind& kind) const;
+  void AddStep(StepPtr step, StepInfo info);
+  Status BindWorkspace();
+
+  const Graph& graph_;
+  const Subgraph& subgraph_;
+  SharedRuntime& shared_;
+  std::span<const ExternalBuffer> externals_;
+  Plan plan_;
+  std::vector<QuantizedInputPlan> quantized_plans_;
+  std::vector<QuantizedInput> quantized_;
+  std::vector<int32_t> quantized_of_op_;  // [ops] index into quantized_, kNone
+  ArenaLayout layout_;
+  Executor executor_;
+};
+
+Status ExecutorBuilder::AllocateArena() {
+  quantized_of_op_.assign(subgraph_.ops.size(), kNone);
+  const size_t first_copy = plan_.storages.size();
+  if (fast()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_);
+  for (const QuantizedInputPlan& input : quantized_plans_) {
+    plan_.storages.push_back({.bytes = QuantizedInputBytes(input), .first = input.ops.front(), .last = input.ops.back()});
+  }
+  layout_ = TRY(LayOutArena(plan_.storages));
+  executor_.arena_ = TRY(TensorBuffer::Make(layout_.bytes));
+  for (size_t i = 0; i < quantized_plans_.size(); ++i) {
+    const QuantizedInputPlan& input = quantized_plans_[i];
+    for (const int32_t op : input.ops) quantized_of_op_[static_cast<size_t>(op)] = static_cast<int32_t>(i);
+    quantized_.push_back(
+        {.memory = executor_.arena_.data() + layout_.offsets[first_copy + i], .rows = input.rows, .columns = input.columns});
+  }
+  return {};
+}
+
+// Weights are packed and tables are read row by row; everything else constant is an operand of vector loops.
+std::vector<bool> ExecutorBuilder::FindConstantsReadByVectorLoops() const {
+  std::vector<bool> found(subgraph_.tensors.size());
+  if (!fast()) return found;
+  for (const int32_t index : plan_.ops) {
+    const Op& op = subgraph_.ops[static_cast<size_t>(index)];
+    for (size_t i = 0; i < op.inputs.size(); ++i) {
+      const bool exact = (op.kind == OpKind::kFullyConnected && i >= 1) || (op.kind == OpKind::kEmbeddingLookup && i == 1) ||
+                         (op.kind == OpKind::kGather && i == 0);
+      if (op.inputs[i] == kNone || exact) continue;
+      const Placement& placement = plan_.placements[static_cast<size_t>(op.inputs[i])];
+      if (placement.kind == Placement::Kind::kConstant) found[static_cast<size_t>(placement.index)] = true;
+    }
+  }
+  return found;
+}
+
+Status ExecutorBuilder::BindTensors() {
+  const std::vector<bool> padded = FindConstantsReadByVectorLoops();
+  executor_.tensors_.resize(subgraph_.tensors.size());
+  // Constants that no live op touches stay unread.
+  std::vector<bool> used(subgraph_.tensors.size());
+  for (const std::vector<int32_t>* ops : {&plan_.ops, &plan_.elided}) {
+    for (const int32_t index : *ops) {
+      for (const TensorId input : subgraph_.ops[static_cast<size_t>(index)].inputs) {
+        if (input != kNone) used[static_cast<size_t>(input)] = true;
+      }
+    }
+  }
+  for (const TensorId output : subgraph_.outputs) used[static_cast<size_t>(output)] = true;
+  for (size_t i = 0; i < used.size(); ++i) {
+    const Placement& placement = plan_.placements[i];
+    const bool constant = placement.kind == Placement::Kind::kConstant || placement.kind == Placement::Kind::kDequantized;
+    if (constant && !used[i]) continue;
+    TRY(BindTensor(static_cast<TensorId>(i), constant && padded[static_cast<size_t>(placement.index)]));
+  }
+  return {};
+}
+
+Status ExecutorBuilder::BindTensor(TensorId id, bool padded) {
+  const Tensor& tensor = subgraph_.tensors[static_cast<size_t>(id)];
+  BoundTensor& bound = TensorAt(id);
+  bound.name = tensor.name;
+  bound.type = tensor.type;
+  bound.shape = tensor.shape;
+  bound.elements = NumElements(tensor.shape).value_or(0);
+  const Placement& placement = plan_.placements[static_cast<size_t>(id)];
+  switch (placement.kind) {
+    case Placement::Kind::kUnused:
+      return {};
+    case Placement::Kind::kConstant: {
+      const Tensor& root = subgraph_.tensors[static_cast<size_t>(placement.index)];
+      const auto access = padded ? ConstantStore::Access::kPadded : ConstantStore::Access::kExact;
+      const ConstantStore::Constant constant = TRY(shared_.constants().Get(graph_, root, access));
+      bound.data = constant.data + placement.offset;
+      if (placement.index == id) bound.scales = constant.scales;
+      bound.quantized_axis = constant.quantized_axis;
+      return {};
+    }
+    case Placement::Kind::kDequantized: {
+      const Tensor& root = subgraph_.tensors[static_cast<size_t>(placement.index)];
+      bound.data = TRY(shared_.constants().GetDequantized(graph_, root)) + placement.offset;
+      return {};
+    }
+    case Placement::Kind::kArena:
+      bound.writable = executor_.arena_.data() + layout_.offsets[static_cast<size_t>(placement.index)] + placement.offset;
+      break;
+    case Placement::Kind::kExternal:
+      bound.writable = externals_[static_cast<size_t>(placement.index)].bytes.data() + placement.offset;
+      break;
+  }
+  bound.data = bound.writable;
+  return {};
+}
+
+OpContext ExecutorBuilder::ContextOf(int32_t index) {
+  const Op& op = subgraph_.ops[static_cast<size_t>(index)];
+  OpContext context{.op = op, .index = index, .subgraph = subgraph_.name, .inputs = {}, .outputs = {}, .threads = shared_.threads()};
+  for (const TensorId input : op.inputs) context.inputs.push_back(input == kNone ? nullptr : &TensorAt(input));
+  for (const TensorId output : op.outputs) context.outputs.push_back(&TensorAt(output));
+  if (fast()) context.packed_weights = &shared_.packed_weights();
+  const int32_t quantized = quantized_of_op_[static_cast<size_t>(index)];
+  if (quantized != kNone) context.quantized_input = &quantized_[static_cast<size_t>(quantized)];
+  return context;
+}
+
+Status ExecutorBuilder::AddSteps(int32_t index) {
+  const OpContext context = ContextOf(index);
+  const int32_t quantized = quantized_of_op_[static_cast<size_t>(index)];
+  if (quantized != kNone && quantized_plans_[static_cast<size_t>(quantized)].ops.front() == index) {
+    AddStep(TRY(MakeQuantizeRows(context, quantized_[static_cast<size_t>(quantized)])),
+            {.op = index, .name = "QUANTIZE_ROWS", .kernel = KernelKind::kXnnpack});
+  }
+  KernelKind kind = KernelKind::kReference;
+  StepPtr step = TRY(MakeOpStep(context, kind));
+  AddStep(std::move(step), {.op = index, .name = NameOf(context.op.kind), .kernel = kind});
+  return {};
+}
+
+// XNNPACK first, then our loops, then the oracle; what was chosen shows in steps().
+Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind& kind) const {
+  if (fast()) {
+    kind = KernelKind::kXnnpack;
+    if (StepPtr step = TRY(MakeXnnpackStep(context))) return step;
+    kind = KernelKind::kNative;
+    if (StepPtr step = TRY(MakeNativeStep(context))) return step;
+  }
+  kind = KernelKind::kReference;
+  return MakeReferenceStep(context);
+}
+
+void ExecutorBuilder::AddStep(StepPtr step, StepInfo info) {
+  executor_.steps_.push_back(std::move(step));
+  executor_.infos_.push_back(info);
+}
+
+Status ExecutorBuilder::BindWorkspace() {
+  uint64_t bytes = 0;
+  for (const StepPtr& step : executor_.steps_) bytes = std::max(bytes, step->workspace_bytes());
+  executor_.workspace_ = TRY(TensorBuffer::Make(bytes));
+  for (const StepPtr& step : executor_.steps_) TRY(step->Bind(executor_.workspace_.data()));
+  return {};
+}
+
+Result<Executor> Executor::Create(const Graph& graph, int32_t subgraph, SharedRuntime& shared, std::span<const ExternalBuffer> externals) {
+  TRY(ValidateGraph(graph));
+  if (subgraph < 0 || static_cast<size_t>(subgraph) >= graph.subgraphs.size()) {
+    return Fail(ErrorCode::kTfliteReference, "subgraph {} does not exist, the model has {}", subgraph, graph.subgraphs.size());
+  }
+  return ExecutorBuilder(graph, subgraph, shared, externals).Build(TRY(MakePlan(graph, subgraph, externals)));
+}
+
+Status Executor::Run() {
+  for (const StepPtr& step : steps_) TRY(step->Run());
+  for (const CopyBack& copy : copy_backs_) std::memcpy(copy.to, copy.from, copy.bytes);
+  return {};
+}
+
+ByteSpan Executor::Input(TensorId id) const {
+  const BoundTensor& tensor = tensors_[static_cast<size_t>(id)];
+  return {tensor.writable, NumBytes(tensor.type, tensor.shape).value_or(0)};
+}
+
+ByteView Executor::Output(TensorId id) const {
+  const BoundTensor& tensor = tensors_[static_cast<size_t>(id)];
+  return {tensor.data, NumBytes(tensor.type, tensor.shape).value_or(0)};
+}
+
+}  // namespace taskpress

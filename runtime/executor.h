@@ -1,0 +1,80 @@
+// Runs one subgraph of a model: plan once, run often.
+//
+// Create() decides everything: memory (runtime/plan.h), kernels, packed weights. Run() walks the steps and allocates nothing. Inputs keep
+// their values from run to run; outputs are valid until the next run.
+#ifndef TASKPRESS_RUNTIME_EXECUTOR_H_
+#define TASKPRESS_RUNTIME_EXECUTOR_H_
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "runtime/kernels/step.h"
+#include "runtime/plan.h"
+#include "runtime/shared_runtime.h"
+#include "runtime/tensor_buffer.h"
+#include "schema/base/bytes.h"
+#include "schema/base/error.h"
+#include "schema/graph.h"
+
+namespace taskpress {
+
+enum class KernelKind : uint8_t { kReference, kXnnpack, kNative };
+[[nodiscard]] std::string_view NameOf(KernelKind kind);
+
+// One step of an executor, for reports.
+struct StepInfo {
+  int32_t op = kNone;     // index in the subgraph
+  std::string_view name;  // the operator, or "QUANTIZE_ROWS" for the int8 copy of a FULLY_CONNECTED's input
+  KernelKind kernel = KernelKind::kReference;
+};
+
+class Executor {
+ public:
+  // `graph`, `shared` and the external buffers must outlive the executor. Refuses graphs that ValidateGraph refuses, operators whose
+  // tensors do not fit them (kGraphShape), operators no kernel covers (kKernelUnsupported), and kOutOfMemory.
+  static Result<Executor> Create(const Graph& graph, int32_t subgraph, SharedRuntime& shared,
+                                 std::span<const ExternalBuffer> externals = {});
+
+  // kRuntimeIndex when an index computed by the graph leaves its table.
+  Status Run();
+
+  // Bytes of an input or output of the subgraph.
+  [[nodiscard]] ByteSpan Input(TensorId id) const;
+  [[nodiscard]] ByteView Output(TensorId id) const;
+  template <typename T>
+  [[nodiscard]] std::span<T> InputAs(TensorId id) const {
+    const ByteSpan bytes = Input(id);
+    return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
+  }
+  template <typename T>
+  [[nodiscard]] std::span<const T> OutputAs(TensorId id) const {
+    const ByteView bytes = Output(id);
+    return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
+  }
+
+  [[nodiscard]] std::span<const StepInfo> steps() const { return infos_; }
+  [[nodiscard]] uint64_t arena_bytes() const { return arena_.size(); }
+
+ private:
+  friend class ExecutorBuilder;
+  Executor() = default;
+
+  struct CopyBack {
+    const std::byte* from;
+    std::byte* to;
+    size_t bytes;
+  };
+
+  TensorBuffer arena_;
+  TensorBuffer workspace_;
+  std::vector<BoundTensor> tensors_;  // by TensorId; steps point into it
+  std::vector<StepPtr> steps_;
+  std::vector<StepInfo> infos_;
+  std::vector<CopyBack> copy_backs_;
+};
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_EXECUTOR_H_

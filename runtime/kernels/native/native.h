@@ -1,0 +1,14 @@
+// Our own fast loops for what XNNPACK lacks or does slowly: moving data, lookups, GELU in its tanh form.
+#ifndef TASKPRESS_RUNTIME_KERNELS_NATIVE_NATIVE_H_
+#define TASKPRESS_RUNTIME_KERNELS_NATIVE_NATIVE_H_
+
+#include "runtime/kernels/step.h"
+
+namespace taskpress {
+
+// Null when there is no native kernel for the operator. kGraphShape, kKernelUnsupported.
+Result<StepPtr> MakeNativeStep(const OpContext& context);
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_KERNELS_NATIVE_NATIVE_H_

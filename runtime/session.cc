@@ -1,0 +1,239 @@
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <vector>
+
+#include "runtime/executor.h"
+#include "runtime/row_embedder.h"
+#include "runtime/shared_runtime.h"
+#include "runtime/text_signatures.h"
+
+namespace taskpress {
+namespace {
+
+// LiteRT-LM's value: adding a moderate negative number to it (a sliding window's mask) does not overflow to infinity.
+constexpr float kMasked = -0.7F * FLT_MAX;
+
+// A signature and its executor, made at first use.
+struct Runner {
+  TextSignature signature;
+  std::optional<Executor> executor;
+};
+
+}  // namespace
+
+class Session::Impl {
+ public:
+  explicit Impl(TextModel model) : model_(std::move(model)) {}
+
+  Status Initialize(SessionOptions options);
+  void Reset();
+  Status Prefill(std::span<const int32_t> tokens);
+  Result<std::span<const float>> Decode(int32_t token);
+  Status Score(std::span<const int32_t> tokens, const ScoreRow& row);
+
+  int64_t vocab_size() const { return vocab_size_; }
+  int64_t context_length() const { return context_length_; }
+  int64_t position() const { return position_; }
+  uint64_t state_bytes() const;
+  uint64_t packed_weight_bytes() const { return shared_->packed_weights().bytes(); }
+
+ private:
+  Status CheckTokens(std::span<const int32_t> tokens) const;
+  Runner& ChooseRunner(std::vector<Runner>& chunks, int64_t rest);
+  Result<Executor*> ExecutorOf(Runner& runner);
+  Status RunChunk(Runner& runner, std::span<const int32_t> tokens);
+  Status FillEmbeddings(Runner& runner, std::span<const int32_t> tokens);
+  void FillPositions(Runner& runner, int64_t count) const;
+  void FillMask(Runner& runner, int64_t count) const;
+
+  TextModel model_;
+  std::unique_ptr<SharedRuntime> shared_;
+  std::vector<TensorBuffer> states_;
+  std::optional<RowEmbedder> embedder_;
+  std::optional<RowEmbedder> per_layer_embedder_;
+  Runner decode_;
+  std::vector<Runner> prefill_;  // ascending T
+  std::vector<Runner> score_;    // ascending T
+  int64_t vocab_size_ = 0;
+  int64_t context_length_ = 0;
+  int64_t position_ = 0;
+};
+
+Status Session::Impl::Initialize(SessionOptions options) {
+  shared_ = TRY(SharedRuntime::Create({.kernels = options.kernels, .threads = options.threads}));
+  TRY(ValidateGraph(model_.prefill_decode));
+  TextSignatures signatures = TRY(FindTextSignatures(model_.prefill_decode));
+  vocab_size_ = signatures.vocab_size;
+  context_length_ = signatures.context_length;
+  embedder_ = TRY(RowEmbedder::Create(model_.embedder, *shared_, signatures.hidden_size));
+  if (signatures.per_layer_size != 0) {
+    if (!model_.per_layer_embedder) {
+      return Fail(ErrorCode::kBundleSectionMissing, "prefill_decode reads per_layer_embeddings, but there is no per-layer embedder");
+    }
+    per_layer_embedder_ = TRY(RowEmbedder::Create(*model_.per_layer_embedder, *shared_, signatures.per_layer_size));
+  }
+  for (const StateTensor& state : signatures.states) {
+    states_.push_back(TRY(TensorBuffer::Make(NumBytes(state.type, state.shape).value_or(0))));
+  }
+  Reset();
+  decode_.signature = std::move(signatures.decode);
+  for (TextSignature& signature : signatures.prefill) prefill_.push_back({.signature = std::move(signature), .executor = {}});
+  for (TextSignature& signature : signatures.score) score_.push_back({.signature = std::move(signature), .executor = {}});
+  TRY(ExecutorOf(decode_));
+  return {};
+}
+
+void Session::Impl::Reset() {
+  for (TensorBuffer& state : states_) state.Zero();
+  position_ = 0;
+}
+
+uint64_t Session::Impl::state_bytes() const {
+  uint64_t bytes = 0;
+  for (const TensorBuffer& state : states_) bytes += state.size();
+  return bytes;
+}
+
+Status Session::Impl::CheckTokens(std::span<const int32_t> tokens) const {
+  const auto count = static_cast<int64_t>(tokens.size());
+  if (count > context_length_ - position_) {
+    return Fail(ErrorCode::kContextFull, "{} tokens at position {} do not fit a context of {}", count, position_, context_length_);
+  }
+  for (const int32_t token : tokens) {
+    if (token < 0 || token >= vocab_size_) {
+      return Fail(ErrorCode::kTokenOutOfRange, "token {} is outside [0, {})", token, vocab_size_);
+    }
+  }
+  return {};
+}
+
+Result<Executor*> Session::Impl::ExecutorOf(Runner& runner) {
+  if (!runner.executor) {
+    std::vector<ExternalBuffer> externals;
+    for (const TextSignature::State& state : runner.signature.states) {
+      externals.push_back({.input = state.input, .output = state.output, .bytes = states_[state.index].bytes()});
+    }
+    runner.executor = TRY(Executor::Create(model_.prefill_decode, runner.signature.subgraph, *shared_, externals));
+  }
+  return &*runner.executor;
+}
+
+// The largest chunk that is filled by the remaining tokens. For a remainder, the smallest chunk that holds it, if its empty rows cost less
+// than decoding token by token. A chunk must end inside the context: DYNAMIC_UPDATE_SLICE would move it back over valid rows.
+Runner& Session::Impl::ChooseRunner(std::vector<Runner>& chunks, int64_t rest) {
+  // One decode step takes about as long as four more rows of a prefill chunk (Gemma 3n E2B, two threads: 60 ms and 13 ms).
+  constexpr int64_t kRowsPerDecode = 4;
+  const int64_t room = context_length_ - position_;
+  Runner* filled = nullptr;
+  Runner* padded = nullptr;
+  for (Runner& chunk : chunks) {
+    const int64_t tokens = chunk.signature.tokens;
+    if (tokens > room) break;
+    if (tokens <= rest) filled = &chunk;
+    if (tokens > rest && padded == nullptr) padded = &chunk;
+  }
+  if (filled != nullptr) return *filled;
+  if (padded != nullptr && padded->signature.tokens <= kRowsPerDecode * rest) return *padded;
+  return decode_;
+}
+
+Status Session::Impl::FillEmbeddings(Runner& runner, std::span<const int32_t> tokens) {
+  const auto fill = [&](RowEmbedder& embedder, TensorId input) -> Status {
+    const std::span<float> rows = runner.executor->InputAs<float>(input);
+    for (size_t i = 0; i < static_cast<size_t>(runner.signature.tokens); ++i) {
+      const std::span<const float> row = i < tokens.size() ? TRY(embedder.Embed(tokens[i])) : embedder.padding_row();
+      std::ranges::copy(row, rows.subspan(i * row.size()).begin());
+    }
+    return {};
+  };
+  TRY(fill(*embedder_, runner.signature.embeddings));
+  if (runner.signature.per_layer_embeddings != kNone) TRY(fill(*per_layer_embedder_, runner.signature.per_layer_embeddings));
+  return {};
+}
+
+void Session::Impl::FillPositions(Runner& runner, int64_t count) const {
+  const std::span<int32_t> positions = runner.executor->InputAs<int32_t>(runner.signature.positions);
+  for (size_t i = 0; i < positions.size(); ++i) {
+    const auto row = static_cast<int64_t>(i);
+    positions[i] = row < count ? static_cast<int32_t>(position_ + row) : 0;
+  }
+}
+
+// Row i sees everything up to itself; the cache behind it holds older contexts or nothing.
+void Session::Impl::FillMask(Runner& runner, int64_t count) const {
+  const std::span<float> mask = runner.executor->InputAs<float>(runner.signature.mask);
+  std::ranges::fill(mask, kMasked);
+  for (int64_t row = 0; row < count; ++row) {
+    std::fill_n(mask.begin() + row * context_length_, position_ + row + 1, 0.0F);
+  }
+}
+
+Status Session::Impl::RunChunk(Runner& runner, std::span<const int32_t> tokens) {
+  Executor* executor = TRY(ExecutorOf(runner));
+  const auto count = static_cast<int64_t>(tokens.size());
+  TRY(FillEmbeddings(runner, tokens));
+  FillPositions(runner, count);
+  FillMask(runner, count);
+  TRY(executor->Run());
+  position_ += count;
+  return {};
+}
+
+Status Session::Impl::Prefill(std::span<const int32_t> tokens) {
+  TRY(CheckTokens(tokens));
+  while (!tokens.empty()) {
+    Runner& runner = ChooseRunner(prefill_, static_cast<int64_t>(tokens.size()));
+    const size_t count = std::min(tokens.size(), static_cast<size_t>(runner.signature.tokens));
+    TRY(RunChunk(runner, tokens.first(count)));
+    tokens = tokens.subspan(count);
+  }
+  return {};
+}
+
+Result<std::span<const float>> Session::Impl::Decode(int32_t token) {
+  const std::span<const int32_t> one(&token, 1);
+  TRY(CheckTokens(one));
+  TRY(RunChunk(decode_, one));
+  return decode_.executor->OutputAs<float>(decode_.signature.logits);
+}
+
+Status Session::Impl::Score(std::span<const int32_t> tokens, const ScoreRow& row) {
+  if (tokens.empty()) return Fail(ErrorCode::kEmptyPrompt, "nothing to score");
+  TRY(CheckTokens(tokens));
+  int32_t index = 0;
+  while (!tokens.empty()) {
+    Runner& runner = ChooseRunner(score_, static_cast<int64_t>(tokens.size()));
+    const size_t count = std::min(tokens.size(), static_cast<size_t>(runner.signature.tokens));
+    TRY(RunChunk(runner, tokens.first(count)));
+    tokens = tokens.subspan(count);
+    const std::span<const float> logits = runner.executor->OutputAs<float>(runner.signature.logits);
+    const auto width = static_cast<size_t>(vocab_size_);
+    for (size_t i = 0; i < count; ++i) TRY(row(index++, logits.subspan(i * width, width)));
+  }
+  return {};
+}
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+Result<Session> Session::Create(TextModel model, SessionOptions options) {
+  auto impl = std::make_unique<Impl>(std::move(model));
+  TRY(impl->Initialize(options));
+  return Session(std::move(impl));
+}
+
+int32_t Session::vocab_size() const { return static_cast<int32_t>(impl_->vocab_size()); }
+int32_t Session::context_length() const { return static_cast<int32_t>(impl_->context_length()); }
+int32_t Session::position() const { return static_cast<int32_t>(impl_->position()); }
+uint64_t Session::state_bytes() const { return impl_->state_bytes(); }
+uint64_t Session::packed_weight_bytes() const { return impl_->packed_weight_bytes(); }
+void Session::Reset() { impl_->Reset(); }
+Status Session::Prefill(std::span<const int32_t> tokens) { return impl_->Prefill(tokens); }
+Result<std::span<const float>> Session::Decode(int32_t token) { return impl_->Decode(token); }
+Status Session::Score(std::span<const int32_t> tokens, const ScoreRow& row) { return impl_->Score(tokens, row); }
+
+}  // namespace taskpress

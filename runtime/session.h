@@ -1,0 +1,76 @@
+// A text model that reads and writes tokens: prefill, decode, score.
+//
+// The session owns the KV caches and feeds the signatures as LiteRT-LM does: embeddings come from the embedder members, one row per token;
+// rows of a chunk behind the last token have position 0, token 0's embedding and a mask that is closed throughout.
+#ifndef TASKPRESS_RUNTIME_SESSION_H_
+#define TASKPRESS_RUNTIME_SESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "runtime/kernels.h"
+#include "schema/base/error.h"
+#include "schema/graph.h"
+
+namespace taskpress {
+
+// The members of a bundle that make up a text model. Embedders: first signature, one token id i32 in, one row f32 out ([1,1,H]; [1,1,L,P]).
+// prefill_decode: see text_signatures.h.
+struct TextModel {
+  Graph embedder;
+  std::optional<Graph> per_layer_embedder;  // needed when prefill_decode has an input per_layer_embeddings
+  Graph prefill_decode;
+};
+
+struct SessionOptions {
+  Kernels kernels = Kernels::kXnnpack;
+  int threads = 0;  // 0: all CPUs of this process
+};
+
+class Session {
+ public:
+  // Checks all signatures, compiles `decode` and the embedders; prefill and score signatures are compiled when they are first used, over
+  // the same packed weights. kSignatureMissing, kBundleContract, kGraphShape, kKernelUnsupported, kOutOfMemory.
+  static Result<Session> Create(TextModel model, SessionOptions options = {});
+
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  [[nodiscard]] int32_t vocab_size() const;
+  [[nodiscard]] int32_t context_length() const;
+  // Tokens in the context so far: the next one gets this position.
+  [[nodiscard]] int32_t position() const;
+  // Forgets the context: position 0, caches filled with zeros.
+  void Reset();
+
+  // Takes tokens into the context without computing logits. No tokens: nothing happens, so a one-token prompt is Prefill({}) and
+  // Decode(token). kContextFull when they do not fit, kTokenOutOfRange; both leave the context as it was.
+  Status Prefill(std::span<const int32_t> tokens);
+
+  // Takes one token and returns the logits of the next, [vocab_size]; valid until the next call of Decode, Score or Prefill. kContextFull,
+  // kTokenOutOfRange.
+  Result<std::span<const float>> Decode(int32_t token);
+
+  // Takes tokens and hands over the logits after each of them, in order: row(i, logits of the token that follows tokens[i]). Uses the
+  // score_<T> signatures where the bundle has them, else decode. kEmptyPrompt, kContextFull, kTokenOutOfRange, or the error that `row`
+  // returns; then the context holds some of the tokens and Reset() is the way on.
+  using ScoreRow = std::function<Status(int32_t index, std::span<const float> logits)>;
+  Status Score(std::span<const int32_t> tokens, const ScoreRow& row);
+
+  // Memory: KV caches, and weights in packed form.
+  [[nodiscard]] uint64_t state_bytes() const;
+  [[nodiscard]] uint64_t packed_weight_bytes() const;
+
+ private:
+  class Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_SESSION_H_

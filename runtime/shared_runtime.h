@@ -1,0 +1,41 @@
+// What the executors of one model share: kernels, threads, constants, packed weights.
+#ifndef TASKPRESS_RUNTIME_SHARED_RUNTIME_H_
+#define TASKPRESS_RUNTIME_SHARED_RUNTIME_H_
+
+#include <memory>
+
+#include "runtime/constant_store.h"
+#include "runtime/kernels.h"
+#include "runtime/thread_pool.h"
+#include "runtime/xnnpack_packed_weights.h"
+#include "schema/base/error.h"
+
+namespace taskpress {
+
+struct ExecutorOptions {
+  Kernels kernels = Kernels::kXnnpack;
+  int threads = 0;  // 0: all CPUs of this process
+};
+
+class SharedRuntime {
+ public:
+  // kXnnpackFailed when XNNPACK does not support this CPU.
+  static Result<std::unique_ptr<SharedRuntime>> Create(ExecutorOptions options = {});
+
+  [[nodiscard]] Kernels kernels() const { return kernels_; }
+  [[nodiscard]] const ThreadPool& threads() const { return threads_; }
+  [[nodiscard]] ConstantStore& constants() { return constants_; }
+  [[nodiscard]] PackedWeights& packed_weights() { return packed_weights_; }
+
+ private:
+  SharedRuntime(Kernels kernels, ThreadPool threads) : kernels_(kernels), threads_(std::move(threads)), constants_(threads_) {}
+
+  Kernels kernels_;
+  ThreadPool threads_;
+  ConstantStore constants_;
+  PackedWeights packed_weights_;
+};
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_SHARED_RUNTIME_H_

@@ -1,0 +1,38 @@
+// Memory of tensors: aligned to a cache line, with readable bytes behind the end (vector loops read whole vectors).
+#ifndef TASKPRESS_RUNTIME_TENSOR_BUFFER_H_
+#define TASKPRESS_RUNTIME_TENSOR_BUFFER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "schema/base/bytes.h"
+#include "schema/base/error.h"
+
+namespace taskpress {
+
+inline constexpr uint64_t kTensorAlignment = 64;
+// Readable bytes behind every tensor that XNNPACK sees. XNN_EXTRA_BYTES is 16 (128 on one DSP).
+inline constexpr uint64_t kTensorPadding = 128;
+
+class TensorBuffer {
+ public:
+  TensorBuffer() = default;
+  // Uninitialised. kOutOfMemory.
+  static Result<TensorBuffer> Make(uint64_t bytes);
+
+  [[nodiscard]] std::byte* data() const { return data_.get(); }
+  [[nodiscard]] uint64_t size() const { return size_; }
+  [[nodiscard]] ByteSpan bytes() const { return {data_.get(), size_}; }
+  void Zero();
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_TENSOR_BUFFER_H_

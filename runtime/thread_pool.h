@@ -1,0 +1,50 @@
+// A pool of worker threads (pthreadpool), shared by XNNPACK's operators and our own loops.
+//
+// Work is split by the shape of the data, never by the number of threads, so results do not depend on it.
+#ifndef TASKPRESS_RUNTIME_THREAD_POOL_H_
+#define TASKPRESS_RUNTIME_THREAD_POOL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "schema/base/error.h"
+
+struct pthreadpool;
+
+namespace taskpress {
+
+class ThreadPool {
+ public:
+  // `threads` = 0: one per CPU this process may run on. 1: no worker, everything happens on the caller's thread. kOutOfMemory.
+  static Result<ThreadPool> Create(int threads);
+
+  [[nodiscard]] int threads() const { return threads_; }
+  // For XNNPACK; null for one thread.
+  [[nodiscard]] pthreadpool* handle() const { return pool_.get(); }
+  // The handle when `elements` are worth waking a worker, else null: then the caller's thread does all.
+  [[nodiscard]] pthreadpool* HandleFor(int64_t elements) const { return elements >= kMinElements ? pool_.get() : nullptr; }
+
+  // Calls task(i) for every i in [0, count), on all threads.
+  template <typename Task>
+  void ForEach(int64_t count, Task&& task) const {
+    Run(count, [](void* context, size_t i) { (*static_cast<std::remove_reference_t<Task>*>(context))(static_cast<int64_t>(i)); }, &task);
+  }
+
+ private:
+  // Below this, waking and joining a worker (a few microseconds) costs more than it saves.
+  static constexpr int64_t kMinElements = 32768;
+
+  struct Destroy {
+    void operator()(pthreadpool* pool) const;
+  };
+  ThreadPool(pthreadpool* pool, int threads) : pool_(pool), threads_(threads) {}
+  void Run(int64_t count, void (*task)(void*, size_t), void* context) const;
+
+  std::unique_ptr<pthreadpool, Destroy> pool_;
+  int threads_;
+};
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_THREAD_POOL_H_

@@ -1,0 +1,43 @@
+// Kernels made of XNNPACK operators. Only xnnpack_*.cc and thread_pool.cc see the library's headers.
+#ifndef TASKPRESS_RUNTIME_XNNPACK_KERNELS_H_
+#define TASKPRESS_RUNTIME_XNNPACK_KERNELS_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "runtime/kernels/step.h"
+#include "runtime/plan.h"
+#include "schema/base/error.h"
+#include "schema/graph.h"
+
+namespace taskpress {
+
+// Call once before anything else; further calls are free. kXnnpackFailed on a CPU it does not support.
+Status InitializeXnnpack();
+
+// A step that runs an XNNPACK operator, or null when XNNPACK has none for these types and shapes. kGraphShape, kXnnpackFailed.
+Result<StepPtr> MakeXnnpackStep(const OpContext& context);
+
+// The int8 copy of a tensor that FULLY_CONNECTED ops with integer weights read. All of them (q, k, v; gate, up) share one.
+struct QuantizedInputPlan {
+  TensorId value = kNone;  // Plan::values of the input
+  int64_t rows = 0;
+  int64_t columns = 0;
+  std::vector<int32_t> ops;  // that read it, ascending; it is made right before the first
+};
+std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, const Plan& plan);
+// Memory for such a copy and the scales of its rows.
+uint64_t QuantizedInputBytes(const QuantizedInputPlan& input);
+
+struct QuantizedInput {
+  std::byte* memory = nullptr;  // QuantizedInputBytes()
+  int64_t rows = 0;
+  int64_t columns = 0;
+};
+// The step that fills it from `x`.
+Result<StepPtr> MakeQuantizeRows(const OpContext& context, const QuantizedInput& input);
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_XNNPACK_KERNELS_H_

@@ -1,0 +1,66 @@
+#include "runtime/xnnpack_packed_weights.h"
+
+#include <xnnpack.h>
+
+#include <limits>
+#include <numeric>
+
+namespace taskpress {
+
+// XNNPACK calls these while an operator is created. What it calls an offset is the address here: packed matrices never move.
+struct PackedWeights::Callbacks {
+  static constexpr size_t kNotFound = std::numeric_limits<size_t>::max();
+
+  static PackedWeights& Self(void* context) { return *static_cast<PackedWeights*>(context); }
+
+  static Key KeyOf(const PackedWeights& self, const xnn_weights_cache_look_up_key& key) {
+    return {.seed = key.seed, .kernel = key.kernel, .bias = key.bias, .matrix = self.matrix_};
+  }
+
+  static size_t LookUp(void* context, const xnn_weights_cache_look_up_key* key) {
+    const PackedWeights& self = Self(context);
+    const auto found = self.packed_.find(KeyOf(self, *key));
+    return found == self.packed_.end() ? kNotFound : reinterpret_cast<size_t>(found->second);
+  }
+
+  static void* ReserveSpace(void* context, size_t bytes) {
+    Result<TensorBuffer> buffer = TensorBuffer::Make(bytes);
+    if (!buffer) return nullptr;
+    buffer->Zero();
+    return Self(context).memory_.emplace_back(*std::move(buffer)).data();
+  }
+
+  static size_t LookUpOrInsert(void* context, const xnn_weights_cache_look_up_key* key, void* packed, size_t /*bytes*/) {
+    PackedWeights& self = Self(context);
+    const auto [entry, inserted] = self.packed_.try_emplace(KeyOf(self, *key), static_cast<std::byte*>(packed));
+    return reinterpret_cast<size_t>(entry->second);
+  }
+
+  static bool IsFinalized(void* /*context*/) { return false; }
+  static void* OffsetToAddress(void* /*context*/, size_t offset) { return reinterpret_cast<void*>(offset); }
+  static xnn_status DeleteCache(void* /*context*/) { return xnn_status_success; }
+};
+
+PackedWeights::PackedWeights() : provider_(std::make_unique<xnn_weights_cache_provider>()) {
+  *provider_ = {.context = this,
+                .look_up = Callbacks::LookUp,
+                .reserve_space = Callbacks::ReserveSpace,
+                .look_up_or_insert = Callbacks::LookUpOrInsert,
+                .is_finalized = Callbacks::IsFinalized,
+                .offset_to_addr = Callbacks::OffsetToAddress,
+                .delete_cache = Callbacks::DeleteCache};
+}
+
+PackedWeights::~PackedWeights() = default;
+
+xnn_weights_cache_provider* PackedWeights::ProviderFor(const Matrix& matrix) {
+  matrix_ = matrix;
+  return provider_.get();
+}
+
+uint64_t PackedWeights::bytes() const {
+  return std::accumulate(memory_.begin(), memory_.end(), uint64_t{0},
+                         [](uint64_t sum, const TensorBuffer& one) { return sum + one.size(); });
+}
+
+}  // namespace taskpress

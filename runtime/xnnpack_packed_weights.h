@@ -1,0 +1,57 @@
+// Weights in the order XNNPACK's matrix kernels read them: packed once, shared by all signatures.
+//
+// Implements XNNPACK's xnn_weights_cache_provider. A matrix is known by where its bytes, scales and bias lie and by its shape; constants
+// never move (ConstantStore), so an address is an identity.
+#ifndef TASKPRESS_RUNTIME_XNNPACK_PACKED_WEIGHTS_H_
+#define TASKPRESS_RUNTIME_XNNPACK_PACKED_WEIGHTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "runtime/tensor_buffer.h"
+
+struct xnn_weights_cache_provider;
+
+namespace taskpress {
+
+class PackedWeights {
+ public:
+  PackedWeights();
+  ~PackedWeights();
+  PackedWeights(const PackedWeights&) = delete;
+  PackedWeights& operator=(const PackedWeights&) = delete;
+
+  // Names the matrix that the next XNNPACK operator packs. XNNPACK's own key leaves out scales and shape; two views of the same bytes (the
+  // sub-models of an elastic bundle) differ just there.
+  struct Matrix {
+    const void* scales = nullptr;
+    int64_t in = 0;
+    int64_t out = 0;
+    auto operator<=>(const Matrix&) const = default;
+  };
+  xnn_weights_cache_provider* ProviderFor(const Matrix& matrix);
+
+  [[nodiscard]] uint64_t bytes() const;
+
+ private:
+  struct Key {
+    uint32_t seed = 0;  // identifies kernel and packing
+    const void* kernel = nullptr;
+    const void* bias = nullptr;
+    Matrix matrix;
+    auto operator<=>(const Key&) const = default;
+  };
+  struct Callbacks;
+
+  std::unique_ptr<xnn_weights_cache_provider> provider_;
+  Matrix matrix_;
+  std::map<Key, std::byte*> packed_;
+  std::vector<TensorBuffer> memory_;
+};
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_RUNTIME_XNNPACK_PACKED_WEIGHTS_H_
