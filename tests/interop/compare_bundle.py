@@ -7,7 +7,7 @@
   convert    writes m.task and m.litertlm into SCRATCH/QUANT; every other case reads them
   members    `taskpress score` against the members run by the ai-edge-litert interpreter, teacher forced
   compiled   the same against its CompiledModel
-  chunks     the same where the client's prefill signatures fill the caches
+  chunks     the same where the client's prefill signatures fill the caches (f32 only: few rows remain to compare)
   goldens    the members against Hugging Face transformers (f32 only)
   task, litertlm
              `taskpress run` against greedy LiteRT-LM on that container
@@ -193,7 +193,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", required=True, metavar="CASE-QUANT")
     for name in ("taskpress", "checkpoint", "goldens", "scratch"):
-        parser.add_argument("--" + name, type=pathlib.Path, required=True)
+        parser.add_argument("--" + name, type=lambda path: pathlib.Path(path).resolve(), required=True)
     args = parser.parse_args()
     case, _, quant = args.case.partition("-")
     comparison = Comparison(args, quant)
@@ -204,7 +204,7 @@ def main():
         parser.error(f"no case {args.case}")
     try:
         passed, report = cases[case]()
-    except Failed as problem:
+    except (Failed, OSError, RuntimeError, ValueError) as problem:
         print(problem, file=sys.stderr)
         passed, report = False, {}
     print(json.dumps({"case": args.case, "passed": passed, **report}))
