@@ -395,7 +395,8 @@ TEST_F(TaskFileTest, Zip64EndRecordsMustAgreeWithTheEndRecord) {
     return ReadTask(InMemory(lying), "lying.task");
   };
   EXPECT_THAT(read_with(end + 8, 4), Fails(ErrorCode::kZipStructure, "disagree"));
-  EXPECT_THAT(read_with(end - 76 + 32, 4), Fails(ErrorCode::kZipUnsupported, "split"));
+  EXPECT_THAT(read_with(end - 76 + 32, 4), Fails(ErrorCode::kZipStructure, "disagree"));
+  EXPECT_THAT(read_with(end - 76 + 16, 1), Fails(ErrorCode::kZipUnsupported, "split"));
   EXPECT_THAT(read_with(end - 76 + 4, 45), Fails(ErrorCode::kZipStructure, "does not end at its locator"));
   EXPECT_THAT(read_with(end - 76 + 48, 1), Fails(ErrorCode::kZipStructure, "does not end where"));
   std::string lying = honest;
