@@ -153,7 +153,7 @@ SectionToWrite SectionFromSource(SectionKind kind, SharedBytes bytes) {
     }));
     return crc;
   };
-  return {.kind = kind, .name = {}, .size = size, .write = write, .items = {}};
+  return {.kind = kind, .name = {}, .size = size, .write = write};
 }
 
 Result<BundleLayout> PlanBundle(Container container, std::span<const SectionToWrite> sections) {
