@@ -36,7 +36,8 @@ struct PackedWeights::Callbacks {
     return reinterpret_cast<size_t>(entry->second);
   }
 
-  static bool IsFinalized(void* /*context*/) { return false; }
+  // XNNPACK sets an operator up only when its weights will not move any more. Ours never do, even while more are added.
+  static bool IsFinalized(void* /*context*/) { return true; }
   static void* OffsetToAddress(void* /*context*/, size_t offset) { return reinterpret_cast<void*>(offset); }
   static xnn_status DeleteCache(void* /*context*/) { return xnn_status_success; }
 };

@@ -49,7 +49,8 @@ TensorId ToyGraph::Floats(Shape shape, std::span<const float> values) {
 
 TensorId ToyGraph::Ints(std::initializer_list<int32_t> values) {
   const std::span<const int32_t> span(values.begin(), values.size());
-  return AddTensor({.name = {}, .type = DType::kI32, .shape = {static_cast<int64_t>(values.size())}, .buffer = AddBuffer(std::as_bytes(span))});
+  return AddTensor(
+      {.name = {}, .type = DType::kI32, .shape = {static_cast<int64_t>(values.size())}, .buffer = AddBuffer(std::as_bytes(span))});
 }
 
 TensorId ToyGraph::Halves(Shape shape, std::span<const float> values) {

@@ -27,7 +27,9 @@ class ToyGraph {
   void Output(std::string name, TensorId id);
 
   TensorId Floats(Shape shape, std::span<const float> values);
-  TensorId Floats(Shape shape, std::initializer_list<float> values) { return Floats(std::move(shape), std::span(values.begin(), values.size())); }
+  TensorId Floats(Shape shape, std::initializer_list<float> values) {
+    return Floats(std::move(shape), std::span(values.begin(), values.size()));
+  }
   TensorId Ints(std::initializer_list<int32_t> values);
   // f16 constant, values rounded.
   TensorId Halves(Shape shape, std::span<const float> values);
