@@ -2,43 +2,52 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <map>
 #include <set>
+
+#include "schema/base/text.h"
 
 namespace taskpress {
 namespace {
 
+template <typename Attributes>
+constexpr size_t kCarries = OpAttributes(Attributes()).index();
+
 constexpr auto kOps = std::to_array<OpInfo>({
-    {OpKind::kAdd, "ADD", 0, 2, 2},
-    {OpKind::kSub, "SUB", 41, 2, 2},
-    {OpKind::kMul, "MUL", 18, 2, 2},
-    {OpKind::kMinimum, "MINIMUM", 57, 2, 2},
-    {OpKind::kMaximum, "MAXIMUM", 55, 2, 2},
-    {OpKind::kSquare, "SQUARE", 92, 1, 1},
-    {OpKind::kSqrt, "SQRT", 75, 1, 1},
-    {OpKind::kRsqrt, "RSQRT", 76, 1, 1},
-    {OpKind::kTanh, "TANH", 28, 1, 1},
-    {OpKind::kRelu, "RELU", 19, 1, 1},
-    {OpKind::kGelu, "GELU", 150, 1, 1},
-    {OpKind::kCos, "COS", 108, 1, 1},
-    {OpKind::kSin, "SIN", 66, 1, 1},
-    {OpKind::kCast, "CAST", 53, 1, 1},
-    {OpKind::kMean, "MEAN", 40, 2, 2},
-    {OpKind::kSoftmax, "SOFTMAX", 25, 1, 1},
-    {OpKind::kSlice, "SLICE", 65, 3, 3},
-    {OpKind::kReshape, "RESHAPE", 22, 1, 2},
-    {OpKind::kTranspose, "TRANSPOSE", 39, 2, 2},
-    {OpKind::kConcatenation, "CONCATENATION", 2, 1, -1},
-    {OpKind::kGather, "GATHER", 36, 2, 2},
-    {OpKind::kFullyConnected, "FULLY_CONNECTED", 9, 2, 3},
-    {OpKind::kBatchMatMul, "BATCH_MATMUL", 126, 2, 2},
-    {OpKind::kDynamicUpdateSlice, "DYNAMIC_UPDATE_SLICE", 151, 3, 3},
-    {OpKind::kEmbeddingLookup, "EMBEDDING_LOOKUP", 7, 2, 2},
-    {OpKind::kDequantize, "DEQUANTIZE", 6, 1, 1},
+    {OpKind::kAdd, "ADD", 0, 2, 2, kCarries<NoAttributes>},
+    {OpKind::kSub, "SUB", 41, 2, 2, kCarries<NoAttributes>},
+    {OpKind::kMul, "MUL", 18, 2, 2, kCarries<NoAttributes>},
+    {OpKind::kMinimum, "MINIMUM", 57, 2, 2, kCarries<NoAttributes>},
+    {OpKind::kMaximum, "MAXIMUM", 55, 2, 2, kCarries<NoAttributes>},
+    {OpKind::kSquare, "SQUARE", 92, 1, 1, kCarries<NoAttributes>},
+    {OpKind::kSqrt, "SQRT", 75, 1, 1, kCarries<NoAttributes>},
+    {OpKind::kRsqrt, "RSQRT", 76, 1, 1, kCarries<NoAttributes>},
+    {OpKind::kTanh, "TANH", 28, 1, 1, kCarries<NoAttributes>},
+    {OpKind::kRelu, "RELU", 19, 1, 1, kCarries<NoAttributes>},
+    {OpKind::kGelu, "GELU", 150, 1, 1, kCarries<GeluAttributes>},
+    {OpKind::kCos, "COS", 108, 1, 1, kCarries<NoAttributes>},
+    {OpKind::kSin, "SIN", 66, 1, 1, kCarries<NoAttributes>},
+    {OpKind::kCast, "CAST", 53, 1, 1, kCarries<CastAttributes>},
+    {OpKind::kMean, "MEAN", 40, 2, 2, kCarries<MeanAttributes>},
+    {OpKind::kSoftmax, "SOFTMAX", 25, 1, 1, kCarries<SoftmaxAttributes>},
+    {OpKind::kSlice, "SLICE", 65, 3, 3, kCarries<NoAttributes>},
+    {OpKind::kReshape, "RESHAPE", 22, 1, 2, kCarries<NoAttributes>},
+    {OpKind::kTranspose, "TRANSPOSE", 39, 2, 2, kCarries<NoAttributes>},
+    {OpKind::kConcatenation, "CONCATENATION", 2, 1, -1, kCarries<ConcatenationAttributes>},
+    {OpKind::kGather, "GATHER", 36, 2, 2, kCarries<GatherAttributes>},
+    {OpKind::kFullyConnected, "FULLY_CONNECTED", 9, 2, 3, kCarries<FullyConnectedAttributes>},
+    {OpKind::kBatchMatMul, "BATCH_MATMUL", 126, 2, 2, kCarries<BatchMatMulAttributes>},
+    {OpKind::kDynamicUpdateSlice, "DYNAMIC_UPDATE_SLICE", 151, 3, 3, kCarries<NoAttributes>},
+    {OpKind::kEmbeddingLookup, "EMBEDDING_LOOKUP", 7, 2, 2, kCarries<NoAttributes>},
+    {OpKind::kDequantize, "DEQUANTIZE", 6, 1, 1, kCarries<NoAttributes>},
 });
+
+std::string Where(const Subgraph& subgraph) { return std::format("subgraph \"{}\"", Printable(subgraph.name)); }
 
 // "subgraph "decode", tensor 12 "x""
 std::string Where(const Subgraph& subgraph, TensorId id) {
-  return std::format("subgraph \"{}\", tensor {} \"{}\"", subgraph.name, id, subgraph.tensors[static_cast<size_t>(id)].name);
+  return std::format("{}, tensor {} \"{}\"", Where(subgraph), id, Printable(subgraph.tensors[static_cast<size_t>(id)].name));
 }
 
 bool InRange(int64_t index, size_t count) { return index >= 0 && static_cast<uint64_t>(index) < count; }
@@ -70,10 +79,10 @@ Status ValidateQuantization(const Graph& graph, const Subgraph& subgraph, Tensor
   }
   const Quantization& quantization = graph.quantizations[static_cast<size_t>(tensor.quantization)];
   if (!integer_weight || !InRange(quantization.axis, tensor.shape.size()) ||
-      quantization.num_scales != tensor.shape[static_cast<size_t>(quantization.axis)]) {
+      (quantization.num_scales != 1 && quantization.num_scales != tensor.shape[static_cast<size_t>(quantization.axis)])) {
     return Fail(ErrorCode::kTfliteQuantization,
-                "{}: {} {} with {} scales along dimension {}; one scale per entry of that dimension is needed", Where(subgraph, id),
-                NameOf(tensor.type), ToString(tensor.shape), quantization.num_scales, quantization.axis);
+                "{}: {} {} with {} scales along dimension {}; a weight has one scale, or one per entry of that dimension",
+                Where(subgraph, id), NameOf(tensor.type), ToString(tensor.shape), quantization.num_scales, quantization.axis);
   }
   if (quantization.scales != nullptr && quantization.scales->size() != static_cast<uint64_t>(quantization.num_scales) * sizeof(float)) {
     return Fail(ErrorCode::kTfliteQuantization, "{}: {} bytes of scales for {} channels", Where(subgraph, id), quantization.scales->size(),
@@ -82,11 +91,45 @@ Status ValidateQuantization(const Graph& graph, const Subgraph& subgraph, Tensor
   return {};
 }
 
+// Scales that are not there yet come out of one buffer's rows, and into one table.
+Status ValidatePendingScales(const Graph& graph) {
+  std::map<int32_t, int32_t> of_buffer;
+  std::map<int32_t, int32_t> of_quantization;
+  for (const Subgraph& subgraph : graph.subgraphs) {
+    for (size_t i = 0; i < subgraph.tensors.size(); ++i) {
+      const Tensor& tensor = subgraph.tensors[i];
+      if (tensor.quantization == kNone) continue;
+      const Quantization& quantization = graph.quantizations[static_cast<size_t>(tensor.quantization)];
+      if (quantization.scales != nullptr) continue;
+      const auto id = static_cast<TensorId>(i);
+      const RowSource* rows = tensor.is_constant() ? graph.buffers[static_cast<size_t>(tensor.buffer)].bytes->rows() : nullptr;
+      if (rows == nullptr) return Fail(ErrorCode::kTfliteQuantization, "{}: nothing brings its scales", Where(subgraph, id));
+      if (rows->num_rows() * rows->scales_per_row() != quantization.num_scales) {
+        return Fail(ErrorCode::kTfliteQuantization, "{}: its rows bring {} scales, {} are needed", Where(subgraph, id),
+                    rows->num_rows() * rows->scales_per_row(), quantization.num_scales);
+      }
+      if (of_buffer.try_emplace(tensor.buffer, tensor.quantization).first->second != tensor.quantization ||
+          of_quantization.try_emplace(tensor.quantization, tensor.buffer).first->second != tensor.buffer) {
+        return Fail(ErrorCode::kTfliteQuantization, "{}: buffer {} and quantization {} are not each other's only partner",
+                    Where(subgraph, id), tensor.buffer, tensor.quantization);
+      }
+    }
+  }
+  return {};
+}
+
+// Static, and every dimension fits the format's int32.
+bool IsValidShape(const Tensor& tensor) {
+  constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
+  return NumBytes(tensor.type, tensor.shape).has_value() &&
+         std::ranges::all_of(tensor.shape, [](int64_t dimension) { return dimension >= 1 && dimension <= kLargest; });
+}
+
 Status ValidateTensors(const Graph& graph, const Subgraph& subgraph) {
   for (size_t i = 0; i < subgraph.tensors.size(); ++i) {
     const auto id = static_cast<TensorId>(i);
     const Tensor& tensor = subgraph.tensors[i];
-    if (!NumBytes(tensor.type, tensor.shape)) {
+    if (!IsValidShape(tensor)) {
       return Fail(ErrorCode::kGraphShape, "{}: {} is not a valid shape", Where(subgraph, id), ToString(tensor.shape));
     }
     if (tensor.buffer != kNone) TRY(ValidateConstant(graph, subgraph, id));
@@ -95,48 +138,63 @@ Status ValidateTensors(const Graph& graph, const Subgraph& subgraph) {
   return {};
 }
 
-// Each tensor has one origin (input, constant or operator) and is read after it exists.
-Status ValidateOrder(const Subgraph& subgraph) {
-  std::vector<bool> ready(subgraph.tensors.size());
-  for (size_t i = 0; i < ready.size(); ++i) ready[i] = subgraph.tensors[i].is_constant();
-  for (const TensorId id : subgraph.inputs) {
-    if (!InRange(id, ready.size()) || ready[static_cast<size_t>(id)]) {
-      return Fail(ErrorCode::kTfliteReference, "subgraph \"{}\": input tensor {} does not exist, is a constant or is listed twice",
-                  subgraph.name, id);
-    }
-    ready[static_cast<size_t>(id)] = true;
+// Walks a subgraph in execution order: each tensor has one origin (input, constant or operator) and is read after it exists.
+class OrderCheck {
+ public:
+  explicit OrderCheck(const Subgraph& subgraph) : subgraph_(subgraph), ready_(subgraph.tensors.size()) {
+    for (size_t i = 0; i < ready_.size(); ++i) ready_[i] = subgraph.tensors[i].is_constant();
   }
-  for (size_t i = 0; i < subgraph.ops.size(); ++i) {
-    const Op& op = subgraph.ops[i];
-    const OpInfo& info = InfoOf(op.kind);
-    const auto count = static_cast<int>(op.inputs.size());
-    if (count < info.min_inputs || (info.max_inputs >= 0 && count > info.max_inputs) || op.outputs.size() != 1) {
-      return Fail(ErrorCode::kTfliteReference, "subgraph \"{}\", operator {} {}: {} inputs and {} outputs", subgraph.name, i, info.name,
-                  count, op.outputs.size());
-    }
-    for (const TensorId id : op.inputs) {
-      if (id == kNone && &id - op.inputs.data() >= info.min_inputs) continue;  // absent optional input
-      if (!InRange(id, ready.size()) || !ready[static_cast<size_t>(id)]) {
-        return Fail(ErrorCode::kTfliteReference,
-                    "subgraph \"{}\", operator {} {}: reads tensor {}, which does not exist or has no value yet", subgraph.name, i,
-                    info.name, id);
+
+  Status Run() {
+    for (const TensorId id : subgraph_.inputs) {
+      if (!MakeReady(id)) {
+        return Fail(ErrorCode::kTfliteReference, "{}: input tensor {} does not exist, is a constant or is listed twice", Where(subgraph_),
+                    id);
       }
     }
-    const TensorId output = op.outputs[0];
-    if (!InRange(output, ready.size()) || ready[static_cast<size_t>(output)]) {
-      return Fail(ErrorCode::kTfliteReference,
-                  "subgraph \"{}\", operator {} {}: writes tensor {}, which does not exist or has a value already", subgraph.name, i,
-                  info.name, output);
+    for (size_t i = 0; i < subgraph_.ops.size(); ++i) TRY(CheckOp(subgraph_.ops[i], i));
+    for (const TensorId id : subgraph_.outputs) {
+      if (!IsReady(id))
+        return Fail(ErrorCode::kTfliteReference, "{}: output tensor {} does not exist or has no value", Where(subgraph_), id);
     }
-    ready[static_cast<size_t>(output)] = true;
+    return {};
   }
-  for (const TensorId id : subgraph.outputs) {
-    if (!InRange(id, ready.size()) || !ready[static_cast<size_t>(id)]) {
-      return Fail(ErrorCode::kTfliteReference, "subgraph \"{}\": output tensor {} does not exist or has no value", subgraph.name, id);
+
+ private:
+  [[nodiscard]] bool IsReady(TensorId id) const { return InRange(id, ready_.size()) && ready_[static_cast<size_t>(id)]; }
+  // False when the tensor does not exist or is ready already.
+  bool MakeReady(TensorId id) {
+    if (!InRange(id, ready_.size()) || IsReady(id)) return false;
+    ready_[static_cast<size_t>(id)] = true;
+    return true;
+  }
+
+  Status CheckOp(const Op& op, size_t index) {
+    const OpInfo& info = InfoOf(op.kind);
+    const auto where = [&] { return std::format("{}, operator {} {}", Where(subgraph_), index, info.name); };
+    const auto count = static_cast<int>(op.inputs.size());
+    if (count < info.min_inputs || (info.max_inputs >= 0 && count > info.max_inputs) || op.outputs.size() != 1) {
+      return Fail(ErrorCode::kTfliteReference, "{}: {} inputs and {} outputs", where(), count, op.outputs.size());
     }
+    if (op.attributes.index() != info.attributes) {
+      return Fail(ErrorCode::kGraphShape, "{}: it carries the attributes of another operator", where());
+    }
+    for (size_t i = 0; i < op.inputs.size(); ++i) {
+      const TensorId id = op.inputs[i];
+      const bool optional = i >= static_cast<size_t>(info.min_inputs);
+      if (!IsReady(id) && !(optional && id == kNone)) {
+        return Fail(ErrorCode::kTfliteReference, "{}: reads tensor {}, which does not exist or has no value yet", where(), id);
+      }
+    }
+    if (!MakeReady(op.outputs[0])) {
+      return Fail(ErrorCode::kTfliteReference, "{}: writes tensor {}, which does not exist or has a value already", where(), op.outputs[0]);
+    }
+    return {};
   }
-  return {};
-}
+
+  const Subgraph& subgraph_;
+  std::vector<bool> ready_;
+};
 
 Status ValidateSignatureSide(const Signature& signature, std::span<const NamedTensor> named, std::span<const TensorId> of_subgraph,
                              std::string_view side) {
@@ -144,12 +202,13 @@ Status ValidateSignatureSide(const Signature& signature, std::span<const NamedTe
   std::multiset<TensorId> ids;
   for (const auto& [name, id] : named) {
     if (name.empty() || !names.insert(name).second) {
-      return Fail(ErrorCode::kTfliteReference, "signature \"{}\": {} name \"{}\" is empty or used twice", signature.key, side, name);
+      return Fail(ErrorCode::kTfliteReference, "signature \"{}\": {} name \"{}\" is empty or used twice", Printable(signature.key), side,
+                  Printable(name));
     }
     ids.insert(id);
   }
   if (ids != std::multiset<TensorId>(of_subgraph.begin(), of_subgraph.end())) {
-    return Fail(ErrorCode::kTfliteReference, "signature \"{}\": its {}s are not its subgraph's", signature.key, side);
+    return Fail(ErrorCode::kTfliteReference, "signature \"{}\": its {}s are not its subgraph's", Printable(signature.key), side);
   }
   return {};
 }
@@ -158,10 +217,11 @@ Status ValidateSignatures(const Graph& graph) {
   std::set<std::string> keys;
   for (const Signature& signature : graph.signatures) {
     if (signature.key.empty() || !keys.insert(signature.key).second) {
-      return Fail(ErrorCode::kTfliteReference, "signature key \"{}\" is empty or used twice", signature.key);
+      return Fail(ErrorCode::kTfliteReference, "signature key \"{}\" is empty or used twice", Printable(signature.key));
     }
     if (!InRange(signature.subgraph, graph.subgraphs.size())) {
-      return Fail(ErrorCode::kTfliteReference, "signature \"{}\": subgraph {} does not exist", signature.key, signature.subgraph);
+      return Fail(ErrorCode::kTfliteReference, "signature \"{}\": subgraph {} does not exist", Printable(signature.key),
+                  signature.subgraph);
     }
     const Subgraph& subgraph = graph.subgraphs[static_cast<size_t>(signature.subgraph)];
     TRY(ValidateSignatureSide(signature, signature.inputs, subgraph.inputs, "input"));
@@ -216,10 +276,16 @@ std::span<const float> ScalesOf(const Quantization& quantization) {
 }
 
 Status ValidateGraph(const Graph& graph) {
+  for (size_t i = 0; i < graph.quantizations.size(); ++i) {
+    if (graph.quantizations[i].num_scales < 1) {
+      return Fail(ErrorCode::kTfliteQuantization, "quantization {} has {} scales", i, graph.quantizations[i].num_scales);
+    }
+  }
   for (const Subgraph& subgraph : graph.subgraphs) {
     TRY(ValidateTensors(graph, subgraph));
-    TRY(ValidateOrder(subgraph));
+    TRY(OrderCheck(subgraph).Run());
   }
+  TRY(ValidatePendingScales(graph));
   return ValidateSignatures(graph);
 }
 

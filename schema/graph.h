@@ -52,7 +52,7 @@ enum class OpKind : uint8_t {
   kBatchMatMul,         // a [..., m, k], b [..., k, n] (adj_y: [..., n, k])
   kDynamicUpdateSlice,  // operand, update, start (i32)
   kEmbeddingLookup,     // ids [n] (i32), table [rows, ...]
-  kDequantize,          // x (f16 constant)
+  kDequantize,          // x (f16)
 };
 
 struct OpInfo {
@@ -60,7 +60,8 @@ struct OpInfo {
   std::string_view name;  // TFLite's spelling
   int builtin;            // BuiltinOperator code
   int min_inputs;
-  int max_inputs;  // -1: any number
+  int max_inputs;     // -1: any number
+  size_t attributes;  // which alternative of OpAttributes it carries
 };
 
 std::span<const OpInfo> AllOps();
@@ -126,8 +127,8 @@ struct Buffer {
 // Symmetric quantization of a constant along one axis: value = scale[channel] * integer. Zero points are all zero.
 struct Quantization {
   int32_t axis = 0;
-  int64_t num_scales = 0;
-  SharedBytes scales;  // num_scales float32; null while the buffer is a RowSource whose scales are not yet known
+  int64_t num_scales = 0;  // one per entry of the axis, or one for all
+  SharedBytes scales;      // num_scales float32; null while the buffer is a RowSource whose scales are not yet known
 };
 
 struct Tensor {
@@ -179,8 +180,10 @@ struct Graph {
 // Structure and constants alike: sizes, indices, attributes and every constant byte. Reads constants block by block.
 Result<bool> GraphsEqual(const Graph& a, const Graph& b);
 
-// Checks what every user of a Graph relies on: indices in range, constant sizes equal to type and shape, quantization counts, operator
-// arities, each tensor written once and before it is read, signatures consistent. kTfliteReference, kTfliteQuantization, kGraphShape.
+// Checks what every user of a Graph relies on: indices in range, static shapes without empty dimensions, constant sizes equal to type and
+// shape, quantization counts, operator arities and attributes, each tensor written once and before it is read, signatures consistent. Not
+// whether the shapes of an operator's tensors go together: that is known where it is built and where it runs. kTfliteReference,
+// kTfliteQuantization, kGraphShape.
 Status ValidateGraph(const Graph& graph);
 
 }  // namespace taskpress

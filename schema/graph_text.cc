@@ -1,5 +1,7 @@
 #include "schema/graph_text.h"
 
+#include "schema/base/text.h"
+
 namespace taskpress {
 namespace {
 
@@ -25,28 +27,28 @@ std::string TensorText(const Subgraph& subgraph, TensorId id) {
 
 std::string NamedText(const Subgraph& subgraph, const std::vector<NamedTensor>& named) {
   std::string text;
-  for (const auto& [name, id] : named) text += std::format("{}{}={}", text.empty() ? "" : ", ", name, TensorText(subgraph, id));
+  for (const auto& [name, id] : named) text += std::format("{}{}={}", text.empty() ? "" : ", ", Printable(name), TensorText(subgraph, id));
   return text;
 }
 
 }  // namespace
 
 std::string GraphText(const Graph& graph) {
-  std::string text =
-      std::format("graph \"{}\": {} buffers, {} quantizations\n", graph.description, graph.buffers.size(), graph.quantizations.size());
-  for (const auto& [name, value] : graph.metadata) text += std::format("metadata \"{}\": {} bytes\n", name, value.size());
+  std::string text = std::format("graph \"{}\": {} buffers, {} quantizations\n", Printable(graph.description), graph.buffers.size(),
+                                 graph.quantizations.size());
+  for (const auto& [name, value] : graph.metadata) text += std::format("metadata \"{}\": {} bytes\n", Printable(name), value.size());
   for (const Signature& signature : graph.signatures) {
     const Subgraph& subgraph = graph.subgraphs[static_cast<size_t>(signature.subgraph)];
-    text += std::format("signature \"{}\" of subgraph {}\n  in  {}\n  out {}\n", signature.key, signature.subgraph,
+    text += std::format("signature \"{}\" of subgraph {}\n  in  {}\n  out {}\n", Printable(signature.key), signature.subgraph,
                         NamedText(subgraph, signature.inputs), NamedText(subgraph, signature.outputs));
   }
   for (const Subgraph& subgraph : graph.subgraphs) {
-    text += std::format("subgraph \"{}\"\n", subgraph.name);
+    text += std::format("subgraph \"{}\"\n", Printable(subgraph.name));
     for (size_t i = 0; i < subgraph.tensors.size(); ++i) {
       const Tensor& tensor = subgraph.tensors[i];
       if (!tensor.is_constant()) continue;
       text += std::format("  const %{} {}{} buffer={} quantization={} \"{}\"\n", i, NameOf(tensor.type), ToString(tensor.shape),
-                          tensor.buffer, tensor.quantization, tensor.name);
+                          tensor.buffer, tensor.quantization, Printable(tensor.name));
     }
     for (const Op& op : subgraph.ops) {
       std::string inputs;

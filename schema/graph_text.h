@@ -9,7 +9,7 @@
 
 namespace taskpress {
 
-// Constants appear by name, type, shape and size; their bytes are not read.
+// `graph` is valid (ValidateGraph). Constants appear by name, type, shape and buffer; their bytes are not read.
 std::string GraphText(const Graph& graph);
 
 }  // namespace taskpress
