@@ -1,9 +1,13 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "schema/base/checked_math.h"
+#include "schema/base/text.h"
 #include "schema/tflite.h"
 #include "schema/tflite_generated.h"
 
@@ -12,52 +16,78 @@ namespace {
 
 namespace fb = taskpress::tflite;
 
-constexpr size_t kMaxVerifiedBytes = (1ULL << 31) - 2;  // offsets inside the root are 32-bit
+constexpr uint64_t kMaxVerifiedBytes = (1ULL << 31) - 2;  // offsets inside the root are 32-bit
 constexpr int kMaxDepth = 64;
-constexpr int kMaxTables = 16'000'000;
+constexpr uint64_t kMaxTables = 4'000'000;
 constexpr size_t kMaxRank = 8;
+// F4: what a model spells out, compared with the bytes it takes.
+constexpr uint64_t kMaxInflation = 16;
+constexpr uint64_t kFreeBytes = 1 << 16;
+constexpr uint64_t kMaxSpelledOut = 1 << 30;
 
 template <typename T>
 size_t SizeOf(const T* vector) {
   return vector == nullptr ? 0 : vector->size();
 }
 
-std::string TextOf(const flatbuffers::String* text) { return text == nullptr ? std::string() : text->str(); }
-
-std::vector<TensorId> IdsOf(const flatbuffers::Vector<int32_t>* ids) {
-  return ids == nullptr ? std::vector<TensorId>() : std::vector<TensorId>(ids->begin(), ids->end());
-}
+std::string_view TextOf(const flatbuffers::String* text) { return text == nullptr ? std::string_view() : text->string_view(); }
 
 // Walks one verified model. Every number in it is still a stranger's.
 class Reader {
  public:
-  Reader(SharedBytes member, const fb::Model& model) : member_(std::move(member)), model_(model) {}
+  // `root` begins with the FlatBuffer that `model` lies in; `member` is what offsets count in. They are the same, or root is a copy of
+  // member's beginning.
+  Reader(SharedBytes root, SharedBytes member, const fb::Model& model)
+      : root_(std::move(root)),
+        member_(std::move(member)),
+        model_(model),
+        budget_(std::min(kMaxInflation * root_->size() + kFreeBytes, kMaxSpelledOut)) {}
 
   Result<Graph> Read() {
-    graph_.description = TextOf(model_.description());
+    graph_.description = TRY(CopyText(model_.description()));
     TRY(ReadBuffers());
+    TRY(ReadMetadata());
+    NumberConstants();
     TRY(ReadOperatorCodes());
     for (size_t i = 0; i < SizeOf(model_.subgraphs()); ++i) TRY(ReadSubgraph(*model_.subgraphs()->Get(static_cast<uint32_t>(i))));
     TRY(ReadSignatures());
-    TRY(ReadMetadata());
-    TRY(ValidateGraph(graph_));
+    TRY(ValidateGraph(graph_));  // F9 to F12
     return std::move(graph_);
   }
 
  private:
-  // TFLite's buffer i is graph buffer i. Buffer 0 is empty by convention; an empty buffer means "no constant".
+  // F4. Tables may share strings and vectors, so a few bytes can stand for gigabytes.
+  Status Spend(uint64_t bytes) {
+    spent_ += bytes;  // at most 2^31 bytes for each of 2^22 tables
+    if (spent_ <= budget_) return {};
+    return Fail(ErrorCode::kTfliteStructure, "names and lists shared by its tables add up to more than {} bytes", budget_);
+  }
+
+  Result<std::string> CopyText(const flatbuffers::String* text) {
+    TRY(Spend(SizeOf(text)));
+    return std::string(TextOf(text));
+  }
+
+  Result<std::vector<TensorId>> CopyIds(const flatbuffers::Vector<int32_t>* ids) {
+    TRY(Spend(SizeOf(ids) * sizeof(int32_t)));
+    return ids == nullptr ? std::vector<TensorId>() : std::vector<TensorId>(ids->begin(), ids->end());
+  }
+
+  // [TFLite's buffers]; null for an empty one.
   Status ReadBuffers() {
     for (size_t i = 0; i < SizeOf(model_.buffers()); ++i) {
       const fb::Buffer& buffer = *model_.buffers()->Get(static_cast<uint32_t>(i));
-      graph_.buffers.push_back({TRY(ReadBuffer(buffer, i))});
+      buffers_.push_back(TRY(ReadBuffer(buffer, i)));
     }
     return {};
   }
 
+  // F5
   Result<SharedBytes> ReadBuffer(const fb::Buffer& buffer, size_t index) {
-    if (buffer.offset() > 1) {  // F5; 0 and 1 mean "none"
-      if (SizeOf(buffer.data()) > 0)
+    if (buffer.offset() > 1 && buffer.size() > 0) {  // offsets 0 and 1 mean "none"
+      if (SizeOf(buffer.data()) > 0) {
         return Fail(ErrorCode::kTfliteReference, "buffer {}: data both inside and outside the FlatBuffer", index);
+      }
       if (!RangeInside(buffer.offset(), buffer.size(), member_->size())) {
         return Fail(ErrorCode::kTfliteReference,
                     "buffer {}: range [{}, +{}) lies outside the member of {} bytes; the file is truncated or damaged", index,
@@ -66,10 +96,52 @@ class Reader {
       return MakeSubSource(member_, buffer.offset(), buffer.size());
     }
     if (SizeOf(buffer.data()) == 0) return SharedBytes();
-    const auto offset = static_cast<uint64_t>(reinterpret_cast<const std::byte*>(buffer.data()->data()) - member_->view().data());
-    return MakeSubSource(member_, offset, buffer.data()->size());
+    return InsideRoot(buffer.data()->data(), buffer.data()->size());
   }
 
+  // Bytes of the verified FlatBuffer.
+  Result<SharedBytes> InsideRoot(const void* data, uint64_t size) {
+    return MakeSubSource(root_, static_cast<uint64_t>(static_cast<const std::byte*>(data) - root_->view().data()), size);
+  }
+
+  // F13
+  Status ReadMetadata() {
+    for (size_t i = 0; i < SizeOf(model_.metadata()); ++i) {
+      const fb::Metadata& from = *model_.metadata()->Get(static_cast<uint32_t>(i));
+      std::string name = TRY(CopyText(from.name()));
+      if (from.buffer() >= buffers_.size()) {
+        return Fail(ErrorCode::kTfliteReference, "metadata \"{}\": buffer {} does not exist", Printable(name), from.buffer());
+      }
+      std::string value;
+      if (const SharedBytes& bytes = buffers_[from.buffer()]; bytes != nullptr) {
+        TRY(Spend(bytes->size()));
+        value.resize(bytes->size());
+        TRY(bytes->Read(0, std::as_writable_bytes(std::span(value))));
+      }
+      graph_.metadata.emplace_back(std::move(name), std::move(value));
+    }
+    return {};
+  }
+
+  // F13. The graph's constants are the buffers that hold something, but for those that only metadata speak of.
+  void NumberConstants() {
+    std::vector<bool> metadata_only(buffers_.size());
+    for (size_t i = 0; i < SizeOf(model_.metadata()); ++i) metadata_only[model_.metadata()->Get(static_cast<uint32_t>(i))->buffer()] = true;
+    for (size_t i = 0; i < SizeOf(model_.subgraphs()); ++i) {
+      const auto* tensors = model_.subgraphs()->Get(static_cast<uint32_t>(i))->tensors();
+      for (size_t k = 0; k < SizeOf(tensors); ++k) {
+        const uint32_t buffer = tensors->Get(static_cast<uint32_t>(k))->buffer();
+        if (buffer < metadata_only.size()) metadata_only[buffer] = false;
+      }
+    }
+    for (size_t i = 0; i < buffers_.size(); ++i) {
+      const bool is_constant = buffers_[i] != nullptr && !metadata_only[i];
+      numbers_.push_back(is_constant ? static_cast<int32_t>(graph_.buffers.size()) : kNone);
+      if (is_constant) graph_.buffers.push_back({buffers_[i]});
+    }
+  }
+
+  // F6
   Status ReadOperatorCodes() {
     for (size_t i = 0; i < SizeOf(model_.operator_codes()); ++i) {
       const fb::OperatorCode& code = *model_.operator_codes()->Get(static_cast<uint32_t>(i));
@@ -77,7 +149,7 @@ class Reader {
       const std::optional<OpKind> kind = OpKindFromBuiltin(builtin);
       if (!kind) {
         return Fail(ErrorCode::kTfliteOpUnsupported, "operator code {}: builtin {} version {} \"{}\" is not known to this version", i,
-                    builtin, code.version(), TextOf(code.custom_code()));
+                    builtin, code.version(), Printable(TextOf(code.custom_code())));
       }
       op_kinds_.push_back(*kind);
     }
@@ -85,17 +157,22 @@ class Reader {
   }
 
   Status ReadSubgraph(const fb::SubGraph& from) {
-    Subgraph subgraph{
-        .name = TextOf(from.name()), .tensors = {}, .ops = {}, .inputs = IdsOf(from.inputs()), .outputs = IdsOf(from.outputs())};
+    Subgraph subgraph{.name = TRY(CopyText(from.name())),
+                      .tensors = {},
+                      .ops = {},
+                      .inputs = TRY(CopyIds(from.inputs())),
+                      .outputs = TRY(CopyIds(from.outputs()))};
+    const auto in_context = [&](Error error, std::string_view what, size_t index) {
+      return std::unexpected(WithContext(std::move(error), std::format("subgraph \"{}\", {} {}", Printable(subgraph.name), what, index)));
+    };
     for (size_t i = 0; i < SizeOf(from.tensors()); ++i) {
       Result<Tensor> tensor = ReadTensor(*from.tensors()->Get(static_cast<uint32_t>(i)));
-      if (!tensor)
-        return std::unexpected(WithContext(std::move(tensor).error(), std::format("subgraph \"{}\", tensor {}", subgraph.name, i)));
+      if (!tensor) return in_context(std::move(tensor).error(), "tensor", i);
       subgraph.tensors.push_back(*std::move(tensor));
     }
     for (size_t i = 0; i < SizeOf(from.operators()); ++i) {
       Result<Op> op = ReadOp(*from.operators()->Get(static_cast<uint32_t>(i)));
-      if (!op) return std::unexpected(WithContext(std::move(op).error(), std::format("subgraph \"{}\", operator {}", subgraph.name, i)));
+      if (!op) return in_context(std::move(op).error(), "operator", i);
       subgraph.ops.push_back(*std::move(op));
     }
     graph_.subgraphs.push_back(std::move(subgraph));
@@ -103,66 +180,68 @@ class Reader {
   }
 
   Result<Tensor> ReadTensor(const fb::Tensor& from) {
-    Tensor tensor{.name = TextOf(from.name())};
-    const std::optional<DType> type = DTypeFromTflite(from.type());
-    if (!type || from.sparsity() != nullptr || from.is_variable()) {
-      return Fail(ErrorCode::kTfliteTypeUnsupported, "\"{}\": type code {}{}{}", tensor.name, from.type(),
-                  from.sparsity() != nullptr ? ", sparse" : "", from.is_variable() ? ", variable" : "");
-    }
-    tensor.type = *type;
-    if (SizeOf(from.shape()) > kMaxRank)
-      return Fail(ErrorCode::kTfliteTypeUnsupported, "\"{}\": rank {}", tensor.name, from.shape()->size());
-    for (size_t i = 0; i < SizeOf(from.shape()); ++i) tensor.shape.push_back(from.shape()->Get(static_cast<uint32_t>(i)));
-    if (from.shape_signature() != nullptr && std::ranges::count(*from.shape_signature(), -1) > 0) {
-      return Fail(ErrorCode::kTfliteTypeUnsupported, "\"{}\": dynamic dimensions", tensor.name);
-    }
-    if (from.buffer() >= graph_.buffers.size()) {
-      return Fail(ErrorCode::kTfliteReference, "\"{}\": buffer {} does not exist, the model has {}", tensor.name, from.buffer(),
-                  graph_.buffers.size());
-    }
-    if (graph_.buffers[from.buffer()].bytes != nullptr) tensor.buffer = static_cast<int32_t>(from.buffer());
-    Result<int32_t> quantization = ReadQuantization(from.quantization());
-    if (!quantization) return std::unexpected(WithContext(std::move(quantization).error(), std::format("\"{}\"", tensor.name)));
-    tensor.quantization = *quantization;
+    Tensor tensor{.name = TRY(CopyText(from.name()))};
+    Result<void> read = ReadTensorBody(from, tensor);
+    if (!read) return std::unexpected(WithContext(std::move(read).error(), std::format("\"{}\"", Printable(tensor.name))));
     return tensor;
   }
 
-  // Parameters shared by several tensors (the same table, or the same vectors) become one Quantization.
-  Result<int32_t> ReadQuantization(const fb::QuantizationParameters* from) {
-    if (from == nullptr || SizeOf(from->scale()) == 0) {
-      if (from != nullptr && from->details_type() != fb::QuantizationDetails::NONE) {
-        return Fail(ErrorCode::kTfliteTypeUnsupported, "block-wise quantization is not supported by this version");
-      }
-      return kNone;
+  // F8
+  Status ReadTensorBody(const fb::Tensor& from, Tensor& tensor) {
+    const std::optional<DType> type = DTypeFromTflite(from.type());
+    if (!type || from.sparsity() != nullptr || from.is_variable() || from.external_buffer() != 0) {
+      return Fail(ErrorCode::kTfliteTypeUnsupported, "type code {}{}{}{}", from.type(), from.sparsity() != nullptr ? ", sparse" : "",
+                  from.is_variable() ? ", variable" : "", from.external_buffer() != 0 ? ", its data are in another file" : "");
     }
-    const auto known = quantizations_.find(from);
-    if (known != quantizations_.end()) return known->second;
-    const uint32_t count = from->scale()->size();
+    tensor.type = *type;
+    if (SizeOf(from.shape()) > kMaxRank) return Fail(ErrorCode::kTfliteTypeUnsupported, "rank {}", from.shape()->size());
+    for (size_t i = 0; i < SizeOf(from.shape()); ++i) tensor.shape.push_back(from.shape()->Get(static_cast<uint32_t>(i)));
+    if (SizeOf(from.shape_signature()) > kMaxRank || std::ranges::count(TRY(CopyIds(from.shape_signature())), -1) > 0) {
+      return Fail(ErrorCode::kTfliteTypeUnsupported, "dynamic dimensions");
+    }
+    if (from.buffer() >= numbers_.size()) {
+      return Fail(ErrorCode::kTfliteReference, "buffer {} does not exist, the model has {}", from.buffer(), numbers_.size());
+    }
+    tensor.buffer = numbers_[from.buffer()];
+    tensor.quantization = TRY(ReadQuantization(from.quantization()));
+    return {};
+  }
+
+  // F10. Scales that several tensors share become one Quantization.
+  Result<int32_t> ReadQuantization(const fb::QuantizationParameters* from) {
+    if (from == nullptr) return kNone;
+    if (from->details_type() != fb::QuantizationDetails::NONE) {
+      return Fail(ErrorCode::kTfliteTypeUnsupported, "quantization details of kind {} (2: block-wise) are not supported by this version",
+                  std::to_underlying(from->details_type()));
+    }
+    const uint64_t count = SizeOf(from->scale());
+    if (count == 0) return kNone;
     if (SizeOf(from->zero_point()) != count) {
       return Fail(ErrorCode::kTfliteQuantization, "{} scales but {} zero points; readers demand equal counts", count,
                   SizeOf(from->zero_point()));
     }
     TRY(CheckZeroPoints(*from->zero_point()));
+    const auto [known, is_new] =
+        quantizations_.try_emplace({from->scale(), from->quantized_dimension()}, static_cast<int32_t>(graph_.quantizations.size()));
+    if (!is_new) return known->second;
     for (const float scale : *from->scale()) {
-      if (!std::isnormal(scale) || scale < 0)
+      if (!std::isnormal(scale) || scale < 0) {
         return Fail(ErrorCode::kTfliteQuantization, "scale {} is not a positive normal number", scale);
+      }
     }
-    const auto offset = static_cast<uint64_t>(reinterpret_cast<const std::byte*>(from->scale()->data()) - member_->view().data());
     graph_.quantizations.push_back({.axis = from->quantized_dimension(),
-                                    .num_scales = count,
-                                    .scales = TRY(MakeSubSource(member_, offset, static_cast<uint64_t>(count) * sizeof(float)))});
-    const auto index = static_cast<int32_t>(graph_.quantizations.size() - 1);
-    quantizations_[from] = index;
-    return index;
+                                    .num_scales = static_cast<int64_t>(count),
+                                    .scales = TRY(InsideRoot(from->scale()->data(), count * sizeof(float)))});
+    return known->second;
   }
 
   Status CheckZeroPoints(const flatbuffers::Vector<int64_t>& zero_points) {
-    if (&zero_points == checked_zero_points_) return {};  // one vector usually serves all tables of a size
+    if (!checked_zero_points_.insert(&zero_points).second) return {};  // one vector usually serves all tables of a size
     for (const int64_t zero_point : zero_points) {
-      if (zero_point != 0)
+      if (zero_point != 0) {
         return Fail(ErrorCode::kTfliteTypeUnsupported, "zero point {}: only symmetric quantization is supported", zero_point);
+      }
     }
-    checked_zero_points_ = &zero_points;
     return {};
   }
 
@@ -170,7 +249,10 @@ class Reader {
     if (from.opcode_index() >= op_kinds_.size()) {
       return Fail(ErrorCode::kTfliteReference, "operator code {} does not exist, the model has {}", from.opcode_index(), op_kinds_.size());
     }
-    Op op{.kind = op_kinds_[from.opcode_index()], .inputs = IdsOf(from.inputs()), .outputs = IdsOf(from.outputs()), .attributes = {}};
+    Op op{.kind = op_kinds_[from.opcode_index()],
+          .inputs = TRY(CopyIds(from.inputs())),
+          .outputs = TRY(CopyIds(from.outputs())),
+          .attributes = {}};
     op.attributes = TRY(ReadAttributes(op.kind, from));
     return op;
   }
@@ -180,56 +262,66 @@ class Reader {
     return Fail(ErrorCode::kTfliteOpUnsupported, "{} with fused activation {}", NameOf(kind), activation);
   }
 
-  // A missing options table means the format's defaults.
+  // F7. Null when the file has none, which means the format's defaults.
+  template <typename Options>
+  static Result<const Options*> OptionsOf(OpKind kind, const fb::Operator& from) {
+    if (from.builtin_options_type() == fb::BuiltinOptions::NONE || from.builtin_options() == nullptr) return nullptr;
+    const Options* options = from.builtin_options_as<Options>();
+    if (options != nullptr) return options;
+    return Fail(ErrorCode::kTfliteStructure, "{} with options of another operator (kind {})", NameOf(kind),
+                std::to_underlying(from.builtin_options_type()));
+  }
+
+  // F7
   static Result<OpAttributes> ReadAttributes(OpKind kind, const fb::Operator& from) {
     switch (kind) {
       case OpKind::kAdd:
-        if (const auto* o = from.builtin_options_as_AddOptions()) TRY(NoActivation(kind, o->fused_activation_function()));
+        if (const auto* o = TRY(OptionsOf<fb::AddOptions>(kind, from))) TRY(NoActivation(kind, o->fused_activation_function()));
         return NoAttributes{};
       case OpKind::kSub:
-        if (const auto* o = from.builtin_options_as_SubOptions()) TRY(NoActivation(kind, o->fused_activation_function()));
+        if (const auto* o = TRY(OptionsOf<fb::SubOptions>(kind, from))) TRY(NoActivation(kind, o->fused_activation_function()));
         return NoAttributes{};
       case OpKind::kMul:
-        if (const auto* o = from.builtin_options_as_MulOptions()) TRY(NoActivation(kind, o->fused_activation_function()));
+        if (const auto* o = TRY(OptionsOf<fb::MulOptions>(kind, from))) TRY(NoActivation(kind, o->fused_activation_function()));
         return NoAttributes{};
       case OpKind::kFullyConnected: {
-        const auto* o = from.builtin_options_as_FullyConnectedOptions();
+        const auto* o = TRY(OptionsOf<fb::FullyConnectedOptions>(kind, from));
         if (o == nullptr) return FullyConnectedAttributes{.keep_num_dims = false};
         TRY(NoActivation(kind, o->fused_activation_function()));
         if (o->weights_format() != 0) return Fail(ErrorCode::kTfliteOpUnsupported, "FULLY_CONNECTED with shuffled weights");
         return FullyConnectedAttributes{.keep_num_dims = o->keep_num_dims()};
       }
       case OpKind::kBatchMatMul: {
-        const auto* o = from.builtin_options_as_BatchMatMulOptions();
+        const auto* o = TRY(OptionsOf<fb::BatchMatMulOptions>(kind, from));
         return o == nullptr ? BatchMatMulAttributes{} : BatchMatMulAttributes{.adj_x = o->adj_x(), .adj_y = o->adj_y()};
       }
       case OpKind::kSoftmax: {
-        const auto* o = from.builtin_options_as_SoftmaxOptions();
+        const auto* o = TRY(OptionsOf<fb::SoftmaxOptions>(kind, from));
         return SoftmaxAttributes{.beta = o == nullptr ? 0.0F : o->beta()};
       }
       case OpKind::kConcatenation: {
-        const auto* o = from.builtin_options_as_ConcatenationOptions();
+        const auto* o = TRY(OptionsOf<fb::ConcatenationOptions>(kind, from));
         if (o == nullptr) return ConcatenationAttributes{};
         TRY(NoActivation(kind, o->fused_activation_function()));
         return ConcatenationAttributes{.axis = o->axis()};
       }
       case OpKind::kGather: {
-        const auto* o = from.builtin_options_as_GatherOptions();
+        const auto* o = TRY(OptionsOf<fb::GatherOptions>(kind, from));
         return o == nullptr ? GatherAttributes{} : GatherAttributes{.axis = o->axis(), .batch_dims = o->batch_dims()};
       }
       case OpKind::kCast: {
-        const auto* o = from.builtin_options_as_CastOptions();
+        const auto* o = TRY(OptionsOf<fb::CastOptions>(kind, from));
         const std::optional<DType> in = DTypeFromTflite(o == nullptr ? 0 : o->in_data_type());
         const std::optional<DType> out = DTypeFromTflite(o == nullptr ? 0 : o->out_data_type());
         if (!in || !out) return Fail(ErrorCode::kTfliteTypeUnsupported, "CAST between unknown types");
         return CastAttributes{.from = *in, .to = *out};
       }
       case OpKind::kMean: {
-        const auto* o = from.builtin_options_as_ReducerOptions();
+        const auto* o = TRY(OptionsOf<fb::ReducerOptions>(kind, from));
         return MeanAttributes{.keep_dims = o != nullptr && o->keep_dims()};
       }
       case OpKind::kGelu: {
-        const auto* o = from.builtin_options_as_GeluOptions();
+        const auto* o = TRY(OptionsOf<fb::GeluOptions>(kind, from));
         return GeluAttributes{.approximate = o != nullptr && o->approximate()};
       }
       case OpKind::kMinimum:
@@ -252,12 +344,12 @@ class Reader {
     return Fail(ErrorCode::kTfliteOpUnsupported, "operator kind {}", std::to_underlying(kind));
   }
 
-  static std::vector<NamedTensor> ReadNames(const flatbuffers::Vector<flatbuffers::Offset<fb::TensorMap>>* from) {
+  Result<std::vector<NamedTensor>> ReadNames(const flatbuffers::Vector<flatbuffers::Offset<fb::TensorMap>>* from) {
     std::vector<NamedTensor> named;
     for (size_t i = 0; i < SizeOf(from); ++i) {
       const fb::TensorMap& entry = *from->Get(static_cast<uint32_t>(i));
       const uint32_t index = std::min<uint32_t>(entry.tensor_index(), std::numeric_limits<int32_t>::max());
-      named.emplace_back(TextOf(entry.name()), static_cast<TensorId>(index));
+      named.emplace_back(TRY(CopyText(entry.name())), static_cast<TensorId>(index));
     }
     return named;
   }
@@ -266,61 +358,78 @@ class Reader {
     for (size_t i = 0; i < SizeOf(model_.signature_defs()); ++i) {
       const fb::SignatureDef& from = *model_.signature_defs()->Get(static_cast<uint32_t>(i));
       if (from.subgraph_index() >= graph_.subgraphs.size()) {
-        return Fail(ErrorCode::kTfliteReference, "signature \"{}\": subgraph {} does not exist", TextOf(from.signature_key()),
+        return Fail(ErrorCode::kTfliteReference, "signature \"{}\": subgraph {} does not exist", Printable(TextOf(from.signature_key())),
                     from.subgraph_index());
       }
-      graph_.signatures.push_back({.key = TextOf(from.signature_key()),
+      graph_.signatures.push_back({.key = TRY(CopyText(from.signature_key())),
                                    .subgraph = static_cast<int32_t>(from.subgraph_index()),
-                                   .inputs = ReadNames(from.inputs()),
-                                   .outputs = ReadNames(from.outputs())});
+                                   .inputs = TRY(ReadNames(from.inputs())),
+                                   .outputs = TRY(ReadNames(from.outputs()))});
     }
     return {};
   }
 
-  Status ReadMetadata() {
-    for (size_t i = 0; i < SizeOf(model_.metadata()); ++i) {
-      const fb::Metadata& from = *model_.metadata()->Get(static_cast<uint32_t>(i));
-      if (from.buffer() >= graph_.buffers.size()) {
-        return Fail(ErrorCode::kTfliteReference, "metadata \"{}\": buffer {} does not exist", TextOf(from.name()), from.buffer());
-      }
-      const SharedBytes& bytes = graph_.buffers[from.buffer()].bytes;
-      graph_.metadata.emplace_back(TextOf(from.name()), bytes == nullptr ? std::string() : std::string(AsText(bytes->view())));
-    }
-    return {};
-  }
-
+  SharedBytes root_;
   SharedBytes member_;
   const fb::Model& model_;
+  uint64_t budget_;
+  uint64_t spent_ = 0;
   Graph graph_;
+  std::vector<SharedBytes> buffers_;  // [TFLite's buffers]
+  std::vector<int32_t> numbers_;      // [TFLite's buffers] index into graph_.buffers
   std::vector<OpKind> op_kinds_;
-  std::map<const fb::QuantizationParameters*, int32_t> quantizations_;
-  const flatbuffers::Vector<int64_t>* checked_zero_points_ = nullptr;
+  std::map<std::pair<const void*, int32_t>, int32_t> quantizations_;  // scales and axis -> index
+  std::set<const void*> checked_zero_points_;
 };
+
+// F2. Every table and vector that a pointer can reach lies inside `bytes`. A real file refers to each of its tables from a place of its
+// own (4 bytes), so more tables than that are the same ones visited again and again.
+bool IsVerifiedModel(ByteView bytes) {
+  const uint64_t max_tables = std::min<uint64_t>(bytes.size() / sizeof(uint32_t), kMaxTables);
+  flatbuffers::Verifier verifier(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), kMaxDepth,
+                                 static_cast<flatbuffers::uoffset_t>(max_tables));
+  return fb::VerifyModelBuffer(verifier);
+}
+
+// F14. The first `size` bytes, addressable and aligned.
+Result<SharedBytes> CopyBeginning(const SharedBytes& member, uint64_t size) {
+  if (const ByteView view = member->view(); !view.empty()) return MakeMemorySource(view.first(size));
+  std::vector<std::byte> bytes(size);
+  TRY(member->Read(0, bytes));
+  return MakeMemorySource(ByteView(bytes));
+}
+
+// A source that begins with the verified FlatBuffer and can be read in place. FlatBuffers hold 64-bit numbers, and a foreign archive may
+// have put the member at an odd offset; then the beginning is copied, as much as the root needs, not the weights behind it.
+Result<SharedBytes> FindRoot(const SharedBytes& member) {
+  const uint64_t most = std::min(member->size(), kMaxVerifiedBytes);
+  const ByteView view = member->view();
+  if (!view.empty() && IsAligned<int64_t>(view)) {
+    if (IsVerifiedModel(view.first(most))) return member;
+  } else {
+    constexpr uint64_t kFirstTry = 16 << 20;
+    for (uint64_t size = std::min(kFirstTry, most);; size = std::min(size * 4, most)) {
+      SharedBytes root = TRY(CopyBeginning(member, size));
+      if (IsVerifiedModel(root->view())) return root;
+      if (size == most) break;
+    }
+  }
+  return Fail(ErrorCode::kTfliteStructure,
+              "the FlatBuffer does not verify: an offset, vector or string lies outside the {} bytes of the member", member->size());
+}
 
 }  // namespace
 
 Result<Graph> ReadTflite(const SharedBytes& member) {
-  SharedBytes bytes = member;
-  constexpr size_t kAlignment = alignof(int64_t);
-  // FlatBuffers are read in place; a foreign archive may have put the member at an odd offset.
-  if (bytes->view().empty() || reinterpret_cast<uintptr_t>(bytes->view().data()) % kAlignment != 0) {
-    std::vector<std::byte> copy(bytes->size());
-    TRY(bytes->Read(0, copy));
-    bytes = MakeMemorySource(ByteView(copy));
+  std::array<std::byte, 8> start{};
+  if (member->size() >= start.size()) TRY(member->Read(0, start));
+  if (AsText(start).substr(4) != fb::ModelIdentifier()) {  // F1
+    return Fail(ErrorCode::kTfliteStructure, "identifier \"TFL3\" expected at byte 4, the member has {} bytes", member->size());
   }
-  const ByteView view = bytes->view();
-  if (view.size() < 8 || AsText(view.subspan(4, 4)) != "TFL3") {  // F1
-    return Fail(ErrorCode::kTfliteStructure, "identifier \"TFL3\" expected at byte 4, the member has {} bytes", view.size());
-  }
-  flatbuffers::Verifier verifier(reinterpret_cast<const uint8_t*>(view.data()), std::min(view.size(), kMaxVerifiedBytes), kMaxDepth,
-                                 kMaxTables);
-  if (!fb::VerifyModelBuffer(verifier)) {  // F2
-    return Fail(ErrorCode::kTfliteStructure,
-                "the FlatBuffer does not verify: an offset, vector or string lies outside the {} bytes of the member", view.size());
-  }
-  const fb::Model& model = *fb::GetModel(view.data());
+  const SharedBytes root = TRY(FindRoot(member));
+  const fb::Model& model = *fb::GetModel(root->view().data());
   if (model.version() != 3) return Fail(ErrorCode::kTfliteStructure, "schema version {}, 3 expected", model.version());  // F3
-  return Reader(bytes, model).Read();
+  return Reader(root, member, model).Read();
 }
 
 }  // namespace taskpress

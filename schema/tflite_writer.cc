@@ -1,6 +1,7 @@
 #include <algorithm>
-#include <limits>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "schema/base/checked_math.h"
 #include "schema/tflite.h"
@@ -16,10 +17,14 @@ constexpr uint64_t kAlignment = 64;
 constexpr uint64_t kMaxRoot = (1ULL << 31) - 1;
 constexpr uint64_t kPlaceholder = 2;  // any value a real offset cannot be mistaken for; replaced once the root's size is known
 
-// The lowest version each operator needs, so that old readers accept the file. interop: 1 everywhere but for these.
-int VersionOf(const Graph& graph, const Subgraph& subgraph, const Op& op) {
+// F15
+bool IsInline(const Buffer& buffer) {
+  return buffer.bytes != nullptr && buffer.bytes->rows() == nullptr && buffer.bytes->size() <= kInlineBytes;
+}
+
+// F18. The lowest version each operator needs, so that old readers accept the file.
+int VersionOf(const Subgraph& subgraph, const Op& op) {
   const auto type = [&](size_t input) { return subgraph.tensors[static_cast<size_t>(op.inputs[input])].type; };
-  static_cast<void>(graph);
   if (op.kind == OpKind::kFullyConnected) {
     if (type(1) == DType::kI8) return 12;
     return op.inputs.size() == 3 && op.inputs[2] != kNone ? 5 : 6;
@@ -29,89 +34,129 @@ int VersionOf(const Graph& graph, const Subgraph& subgraph, const Op& op) {
   return 1;
 }
 
+// An upper bound of the root, with room for the tables and vectors of each thing that is written.
+uint64_t RootBound(const Graph& graph) {
+  constexpr uint64_t kTable = 128;
+  uint64_t bytes = 2 * kTable + graph.description.size();
+  std::set<int64_t> zero_points;
+  for (const Quantization& quantization : graph.quantizations) {
+    const auto count = static_cast<uint64_t>(quantization.num_scales);
+    bytes += kTable + count * sizeof(float);
+    if (zero_points.insert(quantization.num_scales).second) bytes += count * sizeof(int64_t);
+  }
+  for (const Buffer& buffer : graph.buffers) bytes += kTable + (IsInline(buffer) ? buffer.bytes->size() : 0);
+  for (const auto& [name, value] : graph.metadata) bytes += 2 * kTable + name.size() + value.size();
+  for (const Subgraph& subgraph : graph.subgraphs) {
+    bytes += kTable + subgraph.name.size() + (subgraph.inputs.size() + subgraph.outputs.size()) * sizeof(TensorId);
+    for (const Tensor& tensor : subgraph.tensors) bytes += kTable + tensor.name.size() + tensor.shape.size() * sizeof(int32_t);
+    for (const Op& op : subgraph.ops) bytes += 2 * kTable + (op.inputs.size() + op.outputs.size()) * sizeof(TensorId);
+  }
+  for (const Signature& signature : graph.signatures) {
+    bytes += kTable + signature.key.size();
+    for (const auto& [name, id] : signature.inputs) bytes += kTable + name.size();
+    for (const auto& [name, id] : signature.outputs) bytes += kTable + name.size();
+  }
+  return bytes;
+}
+
+// Calls that create something in the builder stand in statements of their own: the order of a call's arguments is the compiler's choice,
+// and the bytes must not be.
 class Writer {
  public:
   explicit Writer(const Graph& graph) : graph_(graph) { builder_.ForceDefaults(true); }
 
   Result<TfliteImage> Build() {
     TRY(ValidateGraph(graph_));
+    if (const uint64_t bound = RootBound(graph_); bound > kMaxRoot) {
+      return Fail(ErrorCode::kTfliteTooLarge, "the FlatBuffer root may take {} bytes, at most {} are possible", bound, kMaxRoot);
+    }
     ListOperatorCodes();
     std::vector<Offset<fb::SubGraph>> subgraphs;
-    for (const Subgraph& subgraph : graph_.subgraphs) subgraphs.push_back(WriteSubgraph(subgraph));
+    for (const Subgraph& subgraph : graph_.subgraphs) subgraphs.push_back(TRY(WriteSubgraph(subgraph)));
     std::vector<Offset<fb::SignatureDef>> signatures;
     for (const Signature& signature : graph_.signatures) signatures.push_back(WriteSignature(signature));
     TRY(WriteBuffers());
-    std::vector<Offset<fb::Metadata>> metadata;
-    for (size_t i = 0; i < graph_.metadata.size(); ++i) {
-      metadata.push_back(fb::CreateMetadata(builder_, builder_.CreateString(graph_.metadata[i].first),
-                                            static_cast<uint32_t>(FirstBuffer() + graph_.buffers.size() + i)));
-    }
-    std::vector<Offset<fb::OperatorCode>> codes;
-    for (const auto& [kind, version] : codes_) {
-      const int builtin = InfoOf(kind).builtin;
-      codes.push_back(fb::CreateOperatorCode(builder_, static_cast<int8_t>(std::min(builtin, 127)), 0, version, builtin));
-    }
-    const auto model = fb::CreateModel(builder_, 3, builder_.CreateVector(codes), builder_.CreateVector(subgraphs),
-                                       builder_.CreateString(graph_.description), builder_.CreateVector(buffers_), 0,
-                                       builder_.CreateVector(metadata), builder_.CreateVector(signatures));
-    fb::FinishModelBuffer(builder_, model);
-    if (builder_.GetSize() > kMaxRoot) {
-      return Fail(ErrorCode::kTfliteTooLarge, "the FlatBuffer root has {} bytes, at most {} are possible", builder_.GetSize(), kMaxRoot);
-    }
+    WriteModel(subgraphs, signatures);
     return Finish();
   }
 
  private:
-  // TFLite's buffer 0 is the empty one. A graph that was read from a file has it already.
-  [[nodiscard]] size_t FirstBuffer() const { return !graph_.buffers.empty() && graph_.buffers[0].bytes == nullptr ? 0 : 1; }
+  // F16. TFLite's buffer 0 is the empty one.
+  static uint32_t BufferNumber(int32_t buffer) { return static_cast<uint32_t>(buffer + 1); }
 
   void ListOperatorCodes() {
     for (const Subgraph& subgraph : graph_.subgraphs) {
       for (const Op& op : subgraph.ops) {
-        const std::pair<OpKind, int> code{op.kind, VersionOf(graph_, subgraph, op)};
+        const std::pair<OpKind, int> code{op.kind, VersionOf(subgraph, op)};
         if (std::ranges::find(codes_, code) == codes_.end()) codes_.push_back(code);
       }
     }
   }
 
-  Offset<fb::SubGraph> WriteSubgraph(const Subgraph& subgraph) {
+  void WriteModel(const std::vector<Offset<fb::SubGraph>>& subgraphs, const std::vector<Offset<fb::SignatureDef>>& signatures) {
+    std::vector<Offset<fb::Metadata>> metadata;
+    for (size_t i = 0; i < graph_.metadata.size(); ++i) {
+      const auto name = builder_.CreateString(graph_.metadata[i].first);
+      metadata.push_back(fb::CreateMetadata(builder_, name, static_cast<uint32_t>(1 + graph_.buffers.size() + i)));
+    }
+    std::vector<Offset<fb::OperatorCode>> codes;
+    for (const auto& [kind, version] : codes_) {
+      const int builtin = InfoOf(kind).builtin;
+      codes.push_back(fb::CreateOperatorCode(builder_, static_cast<int8_t>(std::min(builtin, 127)), 0, version, builtin));  // F20
+    }
+    const auto all_codes = builder_.CreateVector(codes);
+    const auto all_subgraphs = builder_.CreateVector(subgraphs);
+    const auto description = builder_.CreateString(graph_.description);
+    const auto all_buffers = builder_.CreateVector(buffers_);
+    const auto all_metadata = builder_.CreateVector(metadata);
+    const auto all_signatures = builder_.CreateVector(signatures);
+    fb::FinishModelBuffer(
+        builder_, fb::CreateModel(builder_, 3, all_codes, all_subgraphs, description, all_buffers, 0, all_metadata, all_signatures));
+  }
+
+  Result<Offset<fb::SubGraph>> WriteSubgraph(const Subgraph& subgraph) {
     std::vector<Offset<fb::Tensor>> tensors;
-    for (const Tensor& tensor : subgraph.tensors) tensors.push_back(WriteTensor(tensor));
+    for (const Tensor& tensor : subgraph.tensors) tensors.push_back(TRY(WriteTensor(tensor)));
     std::vector<Offset<fb::Operator>> ops;
     for (const Op& op : subgraph.ops) ops.push_back(WriteOp(subgraph, op));
-    return fb::CreateSubGraph(builder_, builder_.CreateVector(tensors), SharedIds(subgraph.inputs), SharedIds(subgraph.outputs),
-                              builder_.CreateVector(ops), builder_.CreateString(subgraph.name));
+    const auto all_tensors = builder_.CreateVector(tensors);
+    const auto inputs = SharedIds(subgraph.inputs);
+    const auto outputs = SharedIds(subgraph.outputs);
+    const auto all_ops = builder_.CreateVector(ops);
+    const auto name = builder_.CreateString(subgraph.name);
+    return fb::CreateSubGraph(builder_, all_tensors, inputs, outputs, all_ops, name);
   }
 
-  Offset<fb::Tensor> WriteTensor(const Tensor& tensor) {
-    std::vector<int32_t> shape;
-    for (const int64_t dimension : tensor.shape) shape.push_back(static_cast<int32_t>(dimension));
-    const auto buffer = tensor.buffer == kNone ? 0U : static_cast<uint32_t>(FirstBuffer() + static_cast<size_t>(tensor.buffer));
-    return fb::CreateTensor(builder_, SharedIds(shape), static_cast<int8_t>(InfoOf(tensor.type).tflite), buffer,
-                            builder_.CreateSharedString(tensor.name),
-                            tensor.quantization == kNone ? 0 : WriteQuantization(tensor.quantization), false, 0, 0, true);
+  Result<Offset<fb::Tensor>> WriteTensor(const Tensor& tensor) {
+    std::vector<int32_t> dimensions;
+    for (const int64_t dimension : tensor.shape) dimensions.push_back(static_cast<int32_t>(dimension));
+    const auto shape = SharedIds(dimensions);
+    const auto name = builder_.CreateSharedString(tensor.name);
+    Offset<fb::QuantizationParameters> quantization;
+    if (tensor.quantization != kNone) quantization = TRY(WriteQuantization(tensor.quantization));
+    return fb::CreateTensor(builder_, shape, static_cast<int8_t>(InfoOf(tensor.type).tflite), BufferNumber(tensor.buffer), name,
+                            quantization, false, 0, 0, true);
   }
 
-  // One table per Quantization however many tensors use it, and one vector of zero points per length: 12 bytes a row become 4.
-  Offset<fb::QuantizationParameters> WriteQuantization(int32_t index) {
+  // F17. One table per Quantization however many tensors use it, and one vector of zero points per length: 12 bytes a row become 4.
+  Result<Offset<fb::QuantizationParameters>> WriteQuantization(int32_t index) {
     const auto known = quantizations_.find(index);
     if (known != quantizations_.end()) return known->second;
     const Quantization& quantization = graph_.quantizations[static_cast<size_t>(index)];
     const auto count = static_cast<size_t>(quantization.num_scales);
-    Offset<flatbuffers::Vector<float>> scales;
-    if (const std::span<const float> values = ScalesOf(quantization); !values.empty()) {
-      scales = builder_.CreateVector(values.data(), values.size());
+    float* values = nullptr;
+    const auto scales = builder_.CreateUninitializedVector(count, &values);
+    if (quantization.scales != nullptr) {
+      TRY(quantization.scales->Read(0, std::as_writable_bytes(std::span(values, count))));
     } else {
-      float* data = nullptr;
-      scales = builder_.CreateUninitializedVector(count, &data);
-      std::fill_n(data, count, 1.0F);
+      std::fill_n(values, count, 1.0F);
       pending_.emplace_back(index, scales);
     }
     auto& zero_points = zero_points_[count];
     if (zero_points.IsNull()) {
-      int64_t* data = nullptr;
-      zero_points = builder_.CreateUninitializedVector(count, &data);
-      std::fill_n(data, count, 0);
+      int64_t* zeros = nullptr;
+      zero_points = builder_.CreateUninitializedVector(count, &zeros);
+      std::fill_n(zeros, count, 0);
     }
     const auto offset =
         fb::CreateQuantizationParameters(builder_, 0, 0, scales, zero_points, fb::QuantizationDetails::NONE, 0, quantization.axis);
@@ -127,10 +172,11 @@ class Writer {
   }
 
   Offset<fb::Operator> WriteOp(const Subgraph& subgraph, const Op& op) {
-    const auto code = std::ranges::find(codes_, std::pair<OpKind, int>{op.kind, VersionOf(graph_, subgraph, op)});
+    const auto code = std::ranges::find(codes_, std::pair<OpKind, int>{op.kind, VersionOf(subgraph, op)});
     const auto [type, options] = WriteOptions(op);
-    return fb::CreateOperator(builder_, static_cast<uint32_t>(code - codes_.begin()), SharedIds(op.inputs), SharedIds(op.outputs), type,
-                              options);
+    const auto inputs = SharedIds(op.inputs);
+    const auto outputs = SharedIds(op.outputs);
+    return fb::CreateOperator(builder_, static_cast<uint32_t>(code - codes_.begin()), inputs, outputs, type, options);
   }
 
   std::pair<fb::BuiltinOptions, Offset<void>> WriteOptions(const Op& op) {
@@ -200,7 +246,8 @@ class Writer {
   std::vector<Offset<fb::TensorMap>> WriteNames(const std::vector<NamedTensor>& named) {
     std::vector<Offset<fb::TensorMap>> entries;
     for (const auto& [name, id] : named) {
-      entries.push_back(fb::CreateTensorMap(builder_, builder_.CreateSharedString(name), static_cast<uint32_t>(id)));
+      const auto text = builder_.CreateSharedString(name);
+      entries.push_back(fb::CreateTensorMap(builder_, text, static_cast<uint32_t>(id)));
     }
     return entries;
   }
@@ -208,21 +255,21 @@ class Writer {
   Offset<fb::SignatureDef> WriteSignature(const Signature& signature) {
     const auto inputs = builder_.CreateVector(WriteNames(signature.inputs));
     const auto outputs = builder_.CreateVector(WriteNames(signature.outputs));
-    return fb::CreateSignatureDef(builder_, inputs, outputs, builder_.CreateString(signature.key),
-                                  static_cast<uint32_t>(signature.subgraph));
+    const auto key = builder_.CreateString(signature.key);
+    return fb::CreateSignatureDef(builder_, inputs, outputs, key, static_cast<uint32_t>(signature.subgraph));
   }
 
   Status WriteBuffers() {
-    if (FirstBuffer() == 1) buffers_.push_back(fb::CreateBuffer(builder_, 0, 0, 0));
+    buffers_.push_back(fb::CreateBuffer(builder_, 0, 0, 0));  // F16
     for (size_t i = 0; i < graph_.buffers.size(); ++i) {
-      const SharedBytes& bytes = graph_.buffers[i].bytes;
-      if (bytes == nullptr || bytes->size() == 0) {
+      const Buffer& buffer = graph_.buffers[i];
+      if (buffer.bytes == nullptr) {
         buffers_.push_back(fb::CreateBuffer(builder_, 0, 0, 0));
-      } else if (bytes->size() <= kInlineBytes && bytes->rows() == nullptr) {
-        buffers_.push_back(TRY(WriteInline(*bytes)));
+      } else if (IsInline(buffer)) {
+        buffers_.push_back(TRY(WriteInline(*buffer.bytes)));
       } else {
-        image_.placements.push_back({.buffer = static_cast<int32_t>(i), .offset = 0, .size = bytes->size()});
-        buffers_.push_back(fb::CreateBuffer(builder_, 0, kPlaceholder, bytes->size()));
+        image_.placements.push_back({.buffer = static_cast<int32_t>(i), .offset = 0, .size = buffer.bytes->size()});
+        buffers_.push_back(fb::CreateBuffer(builder_, 0, kPlaceholder, buffer.bytes->size()));
       }
     }
     for (const auto& [name, value] : graph_.metadata) {
@@ -245,12 +292,12 @@ class Writer {
     fb::Model* model = fb::GetMutableModel(builder_.GetBufferPointer());
     uint64_t end = root_size;
     for (TfliteImage::Placement& placement : image_.placements) {
-      placement.offset = AlignUp(end, kAlignment);
-      const std::optional<uint64_t> next = CheckedAdd(placement.offset, placement.size);
+      const std::optional<uint64_t> begin = CheckedAlignUp(end, kAlignment);
+      const std::optional<uint64_t> next = begin ? CheckedAdd(*begin, placement.size) : std::nullopt;
       if (!next) return Fail(ErrorCode::kTfliteTooLarge, "the weights exceed 2^64 bytes");
+      placement.offset = *begin;
       end = *next;
-      const auto index = static_cast<uint32_t>(FirstBuffer() + static_cast<size_t>(placement.buffer));
-      model->mutable_buffers()->GetMutableObject(index)->mutate_offset(placement.offset);
+      model->mutable_buffers()->GetMutableObject(BufferNumber(placement.buffer))->mutate_offset(placement.offset);
     }
     for (const auto& [index, vector] : pending_) {  // an Offset counts from the buffer's end; the length takes 4 bytes
       image_.pending_scales.push_back({.quantization = index, .offset = root_size - vector.o + sizeof(uint32_t)});
