@@ -1,8 +1,14 @@
 #include "converter/config_reader.h"
 
-#include <cmath>
+#include "schema/base/text.h"
 
 namespace taskpress {
+namespace {
+
+// A value as it stands in the file, cut when long.
+std::string Shown(const Json& value) { return Printable(value.dump(-1, ' ', false, Json::error_handler_t::replace)); }
+
+}  // namespace
 
 const Json* ConfigReader::Find(std::string_view field) {
   known_.emplace(field);
@@ -19,11 +25,16 @@ void ConfigReader::Unsupported(std::string_view field, std::string_view what) {
   unsupported_.push_back(std::format("{}.{}: {}", where_, field, what));
 }
 
+void ConfigReader::Adopt(const ConfigReader& other) {
+  problems_.insert(problems_.end(), other.problems_.begin(), other.problems_.end());
+  unsupported_.insert(unsupported_.end(), other.unsupported_.begin(), other.unsupported_.end());
+}
+
 bool ConfigReader::CheckInteger(std::string_view field, const Json& value, int64_t low, int64_t high) {
   // A JSON number above 2^63 is unsigned and must not wrap.
   if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) ||
       value.get<int64_t>() < low || value.get<int64_t>() > high) {
-    Problem(field, std::format("an integer from {} to {} is needed, found {}", low, high, value.dump().substr(0, 80)));
+    Problem(field, std::format("an integer from {} to {} is needed, found {}", low, high, Shown(value)));
     return false;
   }
   return true;
@@ -31,7 +42,7 @@ bool ConfigReader::CheckInteger(std::string_view field, const Json& value, int64
 
 bool ConfigReader::CheckNumber(std::string_view field, const Json& value, double low, double high) {
   if (!value.is_number() || !(value.get<double>() >= low && value.get<double>() <= high)) {
-    Problem(field, std::format("a number from {} to {} is needed, found {}", low, high, value.dump().substr(0, 80)));
+    Problem(field, std::format("a number from {} to {} is needed, found {}", low, high, Shown(value)));
     return false;
   }
   return true;
@@ -60,49 +71,66 @@ double ConfigReader::Number(std::string_view field, double low, double high) {
   return CheckNumber(field, *value, low, high) ? value->get<double>() : low;
 }
 
-double ConfigReader::NumberOr(std::string_view field, double fallback, double low, double high) {
+std::optional<double> ConfigReader::NumberOrNull(std::string_view field, double low, double high) {
   const Json* value = Find(field);
-  return value != nullptr && CheckNumber(field, *value, low, high) ? value->get<double>() : fallback;
+  if (value != nullptr) return CheckNumber(field, *value, low, high) ? value->get<double>() : low;
+  if (!object_->is_object() || !object_->contains(field)) Problem(field, "missing; null stands for none");
+  return std::nullopt;
+}
+
+bool ConfigReader::Boolean(std::string_view field) {
+  if (Find(field) == nullptr) Problem(field, "missing");
+  return BooleanOr(field, false);
 }
 
 bool ConfigReader::BooleanOr(std::string_view field, bool fallback) {
   const Json* value = Find(field);
   if (value == nullptr) return fallback;
   if (!value->is_boolean()) {
-    Problem(field, std::format("true or false is needed, found {}", value->dump().substr(0, 80)));
+    Problem(field, std::format("true or false is needed, found {}", Shown(*value)));
     return fallback;
   }
   return value->get<bool>();
 }
 
-std::vector<int64_t> ConfigReader::IntegerOrList(std::string_view field, int64_t count, int64_t low, int64_t high) {
+std::vector<const Json*> ConfigReader::Entries(std::string_view field, int64_t count) {
   const Json* value = Find(field);
-  std::vector<int64_t> all(static_cast<size_t>(count), low);
+  std::vector<const Json*> entries;
   if (value == nullptr) {
     Problem(field, "missing");
   } else if (!value->is_array()) {
-    if (CheckInteger(field, *value, low, high)) all.assign(static_cast<size_t>(count), value->get<int64_t>());
+    entries.assign(static_cast<size_t>(count), value);
   } else if (value->size() != static_cast<size_t>(count)) {
     Problem(field, std::format("{} entries for {} layers", value->size(), count));
   } else {
-    for (size_t i = 0; i < value->size(); ++i) {
-      if (CheckInteger(std::format("{}[{}]", field, i), (*value)[i], low, high)) all[i] = (*value)[i].get<int64_t>();
+    for (const Json& entry : *value) entries.push_back(&entry);
+  }
+  return entries;
+}
+
+std::vector<int64_t> ConfigReader::IntegerOrList(std::string_view field, int64_t count, int64_t low, int64_t high) {
+  std::vector<int64_t> all(static_cast<size_t>(count), low);
+  const std::vector<const Json*> entries = Entries(field, count);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const bool repeated = i > 0 && entries[i] == entries[0];  // one value for all: one problem
+    if (repeated) {
+      all[i] = all[0];
+    } else if (CheckInteger(std::format("{}[{}]", field, i), *entries[i], low, high)) {
+      all[i] = entries[i]->get<int64_t>();
     }
   }
   return all;
 }
 
-std::vector<double> ConfigReader::NumberList(std::string_view field, int64_t count, double low, double high) {
-  const Json* value = Find(field);
+std::vector<double> ConfigReader::NumberOrList(std::string_view field, int64_t count, double low, double high) {
   std::vector<double> all(static_cast<size_t>(count), low);
-  if (value == nullptr) return all;
-  if (value->is_number()) {
-    if (CheckNumber(field, *value, low, high)) all.assign(static_cast<size_t>(count), value->get<double>());
-  } else if (!value->is_array() || value->size() != static_cast<size_t>(count)) {
-    Problem(field, std::format("a list of {} numbers is needed, one per layer", count));
-  } else {
-    for (size_t i = 0; i < value->size(); ++i) {
-      if (CheckNumber(std::format("{}[{}]", field, i), (*value)[i], low, high)) all[i] = (*value)[i].get<double>();
+  const std::vector<const Json*> entries = Entries(field, count);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const bool repeated = i > 0 && entries[i] == entries[0];
+    if (repeated) {
+      all[i] = all[0];
+    } else if (CheckNumber(std::format("{}[{}]", field, i), *entries[i], low, high)) {
+      all[i] = entries[i]->get<double>();
     }
   }
   return all;
@@ -143,18 +171,18 @@ void ConfigReader::OnlyBoolean(std::string_view field, bool only) {
 
 void ConfigReader::OnlyString(std::string_view field, std::string_view only) {
   const std::string value = StringOr(field, only);
-  if (value != only) Unsupported(field, std::format("only \"{}\" is supported, found \"{}\"", only, value));
+  if (value != only) Unsupported(field, std::format("only \"{}\" is supported, found \"{}\"", only, Printable(value)));
 }
 
 void ConfigReader::OnlyNull(std::string_view field) {
-  if (const Json* value = Find(field)) Unsupported(field, std::format("only null is supported, found {}", value->dump().substr(0, 80)));
+  if (const Json* value = Find(field)) Unsupported(field, std::format("only null is supported, found {}", Shown(*value)));
 }
 
 std::vector<std::string> ConfigReader::UnknownFields() const {
   std::vector<std::string> unknown;
   if (!object_->is_object()) return unknown;
   for (const auto& [field, value] : object_->items()) {
-    if (!known_.contains(field)) unknown.push_back(std::format("{}.{}", where_, field));
+    if (!known_.contains(field)) unknown.push_back(field);
   }
   return unknown;
 }

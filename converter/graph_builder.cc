@@ -1,7 +1,7 @@
 #include "converter/graph_builder.h"
 
 #include <algorithm>
-#include <bit>
+#include <array>
 #include <numeric>
 #include <ranges>
 
@@ -21,6 +21,39 @@ std::optional<Shape> Broadcast(const Shape& a, const Shape& b) {
     out[rank - 1 - i] = std::max(left, right);
   }
   return out;
+}
+
+std::vector<int32_t> Narrow(const Shape& shape) {
+  std::vector<int32_t> narrow;
+  for (const int64_t dimension : shape) narrow.push_back(static_cast<int32_t>(dimension));
+  return narrow;
+}
+
+// Marks what `ids` name; an absent optional input names nothing.
+void Mark(std::vector<bool>& marks, std::span<const int32_t> ids) {
+  for (const int32_t id : ids) {
+    if (id != kNone) marks[static_cast<size_t>(id)] = true;
+  }
+}
+
+// The entries that are `kept`, in order. Returns where each went, kNone for those that are gone.
+template <typename T>
+std::vector<int32_t> Keep(std::vector<T>& all, const std::vector<bool>& kept) {
+  std::vector<int32_t> moved_to(all.size(), kNone);
+  std::vector<T> left;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (!kept[i]) continue;
+    moved_to[i] = static_cast<int32_t>(left.size());
+    left.push_back(std::move(all[i]));
+  }
+  all = std::move(left);
+  return moved_to;
+}
+
+void Renumber(std::span<int32_t> ids, const std::vector<int32_t>& moved_to) {
+  for (int32_t& id : ids) {
+    if (id != kNone) id = moved_to[static_cast<size_t>(id)];
+  }
 }
 
 }  // namespace
@@ -49,30 +82,30 @@ Value GraphBuilder::Input(std::string_view name, DType type, Shape shape) {
   return {id};
 }
 
-int32_t GraphBuilder::AddBuffer(const Weight& weight) {
+const GraphBuilder::ModelConstant& GraphBuilder::ModelConstantOf(const Weight& weight) {
   const auto known = model_constants_.find(weight.name);
-  if (known != model_constants_.end()) return known->second.first;
+  if (known != model_constants_.end()) return known->second;
+  ModelConstant constant{.type = weight.type, .shape = weight.shape, .buffer = static_cast<int32_t>(graph_.buffers.size())};
   graph_.buffers.push_back({weight.bytes});
-  const auto buffer = static_cast<int32_t>(graph_.buffers.size() - 1);
-  int32_t quantization = kNone;
   if (weight.type == DType::kI8 || weight.type == DType::kI4) {
+    constant.quantization = static_cast<int32_t>(graph_.quantizations.size());
     graph_.quantizations.push_back({.axis = 0, .num_scales = weight.shape.empty() ? 0 : weight.shape[0], .scales = nullptr});
-    quantization = static_cast<int32_t>(graph_.quantizations.size() - 1);
   }
-  model_constants_[weight.name] = {buffer, quantization};
-  return buffer;
+  return model_constants_.emplace(weight.name, std::move(constant)).first->second;
 }
 
 Value GraphBuilder::Constant(const Weight& weight) {
   if (!ok()) return {};
+  const ModelConstant& constant = ModelConstantOf(weight);
+  if (constant.type != weight.type || constant.shape != weight.shape) {
+    Report({ErrorCode::kGraphShape, std::format("constant \"{}\": {} {} here, {} {} before", weight.name, NameOf(weight.type),
+                                                ToString(weight.shape), NameOf(constant.type), ToString(constant.shape))});
+    return {};
+  }
   const auto known = subgraph_constants_.find(weight.name);
   if (known != subgraph_constants_.end()) return {known->second};
-  const int32_t buffer = AddBuffer(weight);
-  subgraph_.tensors.push_back({.name = weight.name,
-                               .type = weight.type,
-                               .shape = weight.shape,
-                               .buffer = buffer,
-                               .quantization = model_constants_[weight.name].second});
+  subgraph_.tensors.push_back(
+      {.name = weight.name, .type = weight.type, .shape = weight.shape, .buffer = constant.buffer, .quantization = constant.quantization});
   const auto id = static_cast<TensorId>(subgraph_.tensors.size() - 1);
   subgraph_constants_[weight.name] = id;
   return {id};
@@ -106,19 +139,37 @@ Value GraphBuilder::Emit(OpKind kind, std::vector<TensorId> inputs, DType type, 
   return {output};
 }
 
-Value GraphBuilder::Unary(OpKind kind, Value x) {
-  if (!ok()) return {};
-  return Emit(kind, {x.id}, tensor(x).type, shape(x));
+bool GraphBuilder::AllAre(OpKind kind, DType type, std::initializer_list<Value> values) {
+  if (!ok()) return false;
+  for (const Value value : values) {
+    if (value.id == kNone) {
+      Broken(kind, "an operand is missing");
+    } else if (tensor(value).type != type) {
+      Broken(kind, std::format("\"{}\" is {}, {} is needed", tensor(value).name, NameOf(tensor(value).type), NameOf(type)));
+    }
+  }
+  return ok();
+}
+
+bool GraphBuilder::Exist(OpKind kind, std::span<const Value> values) {
+  if (ok() && std::ranges::any_of(values, [](Value value) { return value.id == kNone; })) Broken(kind, "an operand is missing");
+  return ok();
+}
+
+Value GraphBuilder::Unary(OpKind kind, Value x, OpAttributes attributes) {
+  if (!AllAre(kind, DType::kF32, {x})) return {};
+  return Emit(kind, {x.id}, DType::kF32, shape(x), std::move(attributes));
 }
 
 Value GraphBuilder::Binary(OpKind kind, Value a, Value b) {
-  if (!ok()) return {};
+  if (!Exist(kind, std::array{a, b})) return {};
   std::optional<Shape> out = Broadcast(shape(a), shape(b));
-  if (!out || tensor(a).type != tensor(b).type) {
+  const DType type = tensor(a).type;
+  if (!out || type != tensor(b).type || (type != DType::kF32 && type != DType::kI32)) {
     return Broken(kind,
                   std::format("{} {} and {} {}", NameOf(tensor(a).type), ToString(shape(a)), NameOf(tensor(b).type), ToString(shape(b))));
   }
-  return Emit(kind, {a.id, b.id}, tensor(a).type, *std::move(out));
+  return Emit(kind, {a.id, b.id}, type, *std::move(out));
 }
 
 Value GraphBuilder::Add(Value a, Value b) { return Binary(OpKind::kAdd, a, b); }
@@ -134,62 +185,58 @@ Value GraphBuilder::Relu(Value x) { return Unary(OpKind::kRelu, x); }
 Value GraphBuilder::Cos(Value x) { return Unary(OpKind::kCos, x); }
 Value GraphBuilder::Sin(Value x) { return Unary(OpKind::kSin, x); }
 
-Value GraphBuilder::GeluTanh(Value x) {
-  if (!ok()) return {};
-  return Emit(OpKind::kGelu, {x.id}, tensor(x).type, shape(x), GeluAttributes{.approximate = true});
-}
+Value GraphBuilder::GeluTanh(Value x) { return Unary(OpKind::kGelu, x, GeluAttributes{.approximate = true}); }
+Value GraphBuilder::Softmax(Value x) { return Unary(OpKind::kSoftmax, x, SoftmaxAttributes{.beta = 1.0F}); }
 
 Value GraphBuilder::IntegersToFloats(Value x) {
-  if (!ok()) return {};
+  if (!AllAre(OpKind::kCast, DType::kI32, {x})) return {};
   return Emit(OpKind::kCast, {x.id}, DType::kF32, shape(x), CastAttributes{.from = DType::kI32, .to = DType::kF32});
 }
 
 Value GraphBuilder::MeanOfLast(Value x) {
-  if (!ok()) return {};
+  if (!AllAre(OpKind::kMean, DType::kF32, {x})) return {};
   Shape out = shape(x);
+  if (out.empty()) return Broken(OpKind::kMean, "a scalar has no last dimension");
   const auto axis = static_cast<int32_t>(out.size()) - 1;
   out.back() = 1;
-  return Emit(OpKind::kMean, {x.id, Integers(std::span(&axis, 1)).id}, DType::kF32, std::move(out), MeanAttributes{.keep_dims = true});
-}
-
-Value GraphBuilder::Softmax(Value x) {
-  if (!ok()) return {};
-  return Emit(OpKind::kSoftmax, {x.id}, DType::kF32, shape(x), SoftmaxAttributes{.beta = 1.0F});
+  const Value axes = Integers(std::span(&axis, 1));
+  return Emit(OpKind::kMean, {x.id, axes.id}, DType::kF32, std::move(out), MeanAttributes{.keep_dims = true});
 }
 
 Value GraphBuilder::Slice(Value x, std::span<const int32_t> begin, std::span<const int32_t> size) {
-  if (!ok()) return {};
+  if (!Exist(OpKind::kSlice, std::array{x})) return {};
   const Shape& in = shape(x);
   if (begin.size() != in.size() || size.size() != in.size()) return Broken(OpKind::kSlice, std::format("rank of {}", ToString(in)));
   for (size_t i = 0; i < in.size(); ++i) {
-    if (begin[i] < 0 || size[i] < 1 || begin[i] + size[i] > in[i]) {
+    if (begin[i] < 0 || size[i] < 1 || int64_t{begin[i]} + size[i] > in[i]) {
       return Broken(OpKind::kSlice, std::format("[{}, +{}) of dimension {} of {}", begin[i], size[i], i, ToString(in)));
     }
   }
-  return Emit(OpKind::kSlice, {x.id, Integers(begin).id, Integers(size).id}, tensor(x).type, Shape(size.begin(), size.end()));
+  const Value begins = Integers(begin);
+  const Value sizes = Integers(size);
+  return Emit(OpKind::kSlice, {x.id, begins.id, sizes.id}, tensor(x).type, Shape(size.begin(), size.end()));
 }
 
 Value GraphBuilder::SliceOfLast(Value x, int64_t begin, int64_t size) {
-  if (!ok()) return {};
+  if (!Exist(OpKind::kSlice, std::array{x})) return {};
+  if (shape(x).empty()) return Broken(OpKind::kSlice, "a scalar has no last dimension");
   std::vector<int32_t> begins(shape(x).size(), 0);
-  std::vector<int32_t> sizes;
-  for (const int64_t dimension : shape(x)) sizes.push_back(static_cast<int32_t>(dimension));
+  std::vector<int32_t> sizes = Narrow(shape(x));
   begins.back() = static_cast<int32_t>(begin);
   sizes.back() = static_cast<int32_t>(size);
   return Slice(x, begins, sizes);
 }
 
 Value GraphBuilder::Reshape(Value x, Shape to) {
-  if (!ok()) return {};
+  if (!Exist(OpKind::kReshape, std::array{x})) return {};
   if (shape(x) == to) return x;
   if (NumElements(to) != NumElements(shape(x))) return Broken(OpKind::kReshape, std::format("{} to {}", ToString(shape(x)), ToString(to)));
-  std::vector<int32_t> dimensions;
-  for (const int64_t dimension : to) dimensions.push_back(static_cast<int32_t>(dimension));
-  return Emit(OpKind::kReshape, {x.id, Integers(dimensions).id}, tensor(x).type, std::move(to));
+  const Value dimensions = Integers(Narrow(to));
+  return Emit(OpKind::kReshape, {x.id, dimensions.id}, tensor(x).type, std::move(to));
 }
 
 Value GraphBuilder::Transpose(Value x, std::span<const int32_t> permutation) {
-  if (!ok()) return {};
+  if (!Exist(OpKind::kTranspose, std::array{x})) return {};
   std::vector<int32_t> sorted(permutation.begin(), permutation.end());
   std::ranges::sort(sorted);
   std::vector<int32_t> identity(shape(x).size());
@@ -197,53 +244,66 @@ Value GraphBuilder::Transpose(Value x, std::span<const int32_t> permutation) {
   if (sorted != identity) return Broken(OpKind::kTranspose, std::format("not a permutation of {}", ToString(shape(x))));
   Shape out;
   for (const int32_t axis : permutation) out.push_back(shape(x)[static_cast<size_t>(axis)]);
-  return Emit(OpKind::kTranspose, {x.id, Integers(permutation).id}, tensor(x).type, std::move(out));
+  const Value axes = Integers(permutation);
+  return Emit(OpKind::kTranspose, {x.id, axes.id}, tensor(x).type, std::move(out));
 }
 
 Value GraphBuilder::Concatenation(std::span<const Value> values, int32_t axis) {
-  if (!ok()) return {};
+  if (!Exist(OpKind::kConcatenation, values)) return {};
+  if (values.empty()) return Broken(OpKind::kConcatenation, "nothing to join");
   if (values.size() == 1) return values[0];
   Shape out = shape(values[0]);
+  const DType type = tensor(values[0]).type;
   const auto place = static_cast<size_t>(axis);
   std::vector<TensorId> ids;
   int64_t total = 0;
   for (const Value value : values) {
     Shape other = shape(value);
-    if (other.size() != out.size() || place >= out.size()) return Broken(OpKind::kConcatenation, "ranks differ");
+    if (other.size() != out.size() || place >= out.size() || tensor(value).type != type) {
+      return Broken(OpKind::kConcatenation, std::format("{} {} and {} {} along dimension {}", NameOf(type), ToString(out),
+                                                        NameOf(tensor(value).type), ToString(other), axis));
+    }
     total += other[place];
     other[place] = out[place];
     if (other != out) return Broken(OpKind::kConcatenation, std::format("{} with {}", ToString(out), ToString(shape(value))));
     ids.push_back(value.id);
   }
   out[place] = total;
-  return Emit(OpKind::kConcatenation, std::move(ids), tensor(values[0]).type, std::move(out), ConcatenationAttributes{.axis = axis});
+  return Emit(OpKind::kConcatenation, std::move(ids), type, std::move(out), ConcatenationAttributes{.axis = axis});
 }
 
 Value GraphBuilder::Gather(Value x, Value indices, int32_t axis) {
-  if (!ok()) return {};
+  if (!Exist(OpKind::kGather, std::array{x}) || !AllAre(OpKind::kGather, DType::kI32, {indices})) return {};
   Shape out = shape(x);
-  if (static_cast<size_t>(axis) >= out.size() || shape(indices).size() != 1) return Broken(OpKind::kGather, "axis or indices");
+  if (static_cast<size_t>(axis) >= out.size() || shape(indices).size() != 1) {
+    return Broken(OpKind::kGather, std::format("indices {} along dimension {} of {}", ToString(shape(indices)), axis, ToString(out)));
+  }
   out[static_cast<size_t>(axis)] = shape(indices)[0];
   return Emit(OpKind::kGather, {x.id, indices.id}, tensor(x).type, std::move(out), GatherAttributes{.axis = axis});
 }
 
+Value GraphBuilder::HalvesToFloats(Value x) { return Emit(OpKind::kDequantize, {x.id}, DType::kF32, shape(x)); }
+
 Value GraphBuilder::FullyConnected(Value x, Value weights, std::optional<Value> bias) {
-  if (!ok()) return {};
-  const Shape& w = shape(weights);  // [out, in]
-  if (w.size() != 2 || shape(x).empty() || shape(x).back() != w[1] || (bias && shape(*bias) != Shape{w[0]})) {
-    return Broken(OpKind::kFullyConnected, std::format("{} with weights \"{}\" {}", ToString(shape(x)), tensor(weights).name, ToString(w)));
+  constexpr OpKind kKind = OpKind::kFullyConnected;
+  if (!AllAre(kKind, DType::kF32, {x}) || !Exist(kKind, std::array{weights}) || (bias && !AllAre(kKind, DType::kF32, {*bias}))) return {};
+  const Shape w = shape(weights);  // [out, in]
+  const DType type = tensor(weights).type;
+  const bool is_weight_type = type == DType::kF32 || type == DType::kF16 || type == DType::kI8 || type == DType::kI4;
+  if (w.size() != 2 || shape(x).empty() || shape(x).back() != w[1] || (bias && shape(*bias) != Shape{w[0]}) || !is_weight_type) {
+    return Broken(kKind, std::format("{} with weights \"{}\" {} {}{}", ToString(shape(x)), tensor(weights).name, NameOf(type), ToString(w),
+                                     bias ? std::format(" and bias {}", ToString(shape(*bias))) : ""));
   }
-  Value matrix = weights;
-  if (tensor(weights).type == DType::kF16) matrix = Emit(OpKind::kDequantize, {weights.id}, DType::kF32, w);
+  const Value matrix = type == DType::kF16 ? HalvesToFloats(weights) : weights;
   Shape out = shape(x);
-  out.back() = shape(matrix)[0];
+  out.back() = w[0];
   std::vector<TensorId> inputs{x.id, matrix.id};
   if (bias) inputs.push_back(bias->id);
-  return Emit(OpKind::kFullyConnected, std::move(inputs), DType::kF32, std::move(out), FullyConnectedAttributes{.keep_num_dims = true});
+  return Emit(kKind, std::move(inputs), DType::kF32, std::move(out), FullyConnectedAttributes{.keep_num_dims = true});
 }
 
 Value GraphBuilder::BatchMatMul(Value a, Value b, bool adj_y) {
-  if (!ok()) return {};
+  if (!AllAre(OpKind::kBatchMatMul, DType::kF32, {a, b})) return {};
   const Shape& left = shape(a);
   const Shape& right = shape(b);
   const size_t rank = left.size();
@@ -257,22 +317,30 @@ Value GraphBuilder::BatchMatMul(Value a, Value b, bool adj_y) {
 }
 
 Value GraphBuilder::DynamicUpdateSlice(Value operand, Value update, Value start) {
-  if (!ok()) return {};
+  constexpr OpKind kKind = OpKind::kDynamicUpdateSlice;
+  if (!AllAre(kKind, DType::kF32, {operand, update}) || !AllAre(kKind, DType::kI32, {start})) return {};
   const Shape& whole = shape(operand);
   const Shape& part = shape(update);
   bool fits = whole.size() == part.size() && shape(start) == Shape{static_cast<int64_t>(whole.size())};
   for (size_t i = 0; fits && i < whole.size(); ++i) fits = part[i] <= whole[i];
-  if (!fits) return Broken(OpKind::kDynamicUpdateSlice, std::format("{} into {}", ToString(part), ToString(whole)));
-  return Emit(OpKind::kDynamicUpdateSlice, {operand.id, update.id, start.id}, tensor(operand).type, whole);
+  if (!fits) return Broken(kKind, std::format("{} into {} at {}", ToString(part), ToString(whole), ToString(shape(start))));
+  return Emit(kKind, {operand.id, update.id, start.id}, DType::kF32, whole);
 }
 
 Value GraphBuilder::EmbeddingLookup(Value ids, Value table) {
-  if (!ok()) return {};
-  if (shape(ids).size() != 1 || shape(table).size() < 2)
-    return Broken(OpKind::kEmbeddingLookup, "ids [n] and a table [rows, ...] are needed");
+  constexpr OpKind kKind = OpKind::kEmbeddingLookup;
+  if (!AllAre(kKind, DType::kI32, {ids}) || !Exist(kKind, std::array{table})) return {};
+  if (shape(ids).size() != 1 || shape(table).size() < 2) {
+    return Broken(kKind, std::format("ids {} in a table {}; ids [n] and a table [rows, ...] are needed", ToString(shape(ids)),
+                                     ToString(shape(table))));
+  }
+  const DType type = tensor(table).type;
+  // ai-edge-litert 2.3.0 takes an f16 table for EMBEDDING_LOOKUP and answers zeros.
+  if (type == DType::kF16) return HalvesToFloats(Gather(table, ids, 0));
+  if (type != DType::kF32 && type != DType::kI8 && type != DType::kI4) return Broken(kKind, std::format("a table of {}", NameOf(type)));
   Shape out = shape(table);
   out[0] = shape(ids)[0];
-  return Emit(OpKind::kEmbeddingLookup, {ids.id, table.id}, DType::kF32, std::move(out));
+  return Emit(kKind, {ids.id, table.id}, DType::kF32, std::move(out));
 }
 
 const Shape& GraphBuilder::shape(Value value) const {
@@ -288,13 +356,11 @@ int64_t GraphBuilder::dim(Value value, int axis) const {
 
 void GraphBuilder::PruneDeadOps() {
   std::vector<bool> needed(subgraph_.tensors.size());
-  for (const TensorId id : subgraph_.outputs) needed[static_cast<size_t>(id)] = true;
+  Mark(needed, subgraph_.outputs);
   std::vector<Op> kept;
   for (Op& op : std::views::reverse(subgraph_.ops)) {
     if (!needed[static_cast<size_t>(op.outputs[0])]) continue;
-    for (const TensorId id : op.inputs) {
-      if (id != kNone) needed[static_cast<size_t>(id)] = true;
-    }
+    Mark(needed, op.inputs);
     kept.push_back(std::move(op));
   }
   std::ranges::reverse(kept);
@@ -303,37 +369,47 @@ void GraphBuilder::PruneDeadOps() {
 
 void GraphBuilder::PruneUnusedTensors() {
   std::vector<bool> used(subgraph_.tensors.size());
-  for (const TensorId id : subgraph_.inputs) used[static_cast<size_t>(id)] = true;
+  Mark(used, subgraph_.inputs);
+  Mark(used, subgraph_.outputs);
   for (const Op& op : subgraph_.ops) {
-    for (const TensorId id : op.inputs) {
-      if (id != kNone) used[static_cast<size_t>(id)] = true;
-    }
-    used[static_cast<size_t>(op.outputs[0])] = true;
+    Mark(used, op.inputs);
+    Mark(used, op.outputs);
   }
-  std::vector<TensorId> renumbered(used.size(), kNone);
-  std::vector<Tensor> kept;
-  for (size_t i = 0; i < used.size(); ++i) {
-    if (!used[i]) continue;
-    renumbered[i] = static_cast<TensorId>(kept.size());
-    kept.push_back(std::move(subgraph_.tensors[i]));
-  }
-  subgraph_.tensors = std::move(kept);
-  const auto renumber = [&](std::vector<TensorId>& ids) {
-    for (TensorId& id : ids) {
-      if (id != kNone) id = renumbered[static_cast<size_t>(id)];
-    }
-  };
+  const std::vector<int32_t> moved_to = Keep(subgraph_.tensors, used);
   for (Op& op : subgraph_.ops) {
-    renumber(op.inputs);
-    renumber(op.outputs);
+    Renumber(op.inputs, moved_to);
+    Renumber(op.outputs, moved_to);
   }
-  renumber(subgraph_.inputs);
-  renumber(subgraph_.outputs);
+  Renumber(subgraph_.inputs, moved_to);
+  Renumber(subgraph_.outputs, moved_to);
+}
+
+void GraphBuilder::PruneUnusedConstants() {
+  std::vector<bool> buffers(graph_.buffers.size());
+  std::vector<bool> quantizations(graph_.quantizations.size());
+  for (const Subgraph& subgraph : graph_.subgraphs) {
+    for (const Tensor& tensor : subgraph.tensors) {
+      Mark(buffers, std::span(&tensor.buffer, 1));
+      Mark(quantizations, std::span(&tensor.quantization, 1));
+    }
+  }
+  const std::vector<int32_t> buffer_moved_to = Keep(graph_.buffers, buffers);
+  const std::vector<int32_t> quantization_moved_to = Keep(graph_.quantizations, quantizations);
+  for (Subgraph& subgraph : graph_.subgraphs) {
+    for (Tensor& tensor : subgraph.tensors) {
+      Renumber(std::span(&tensor.buffer, 1), buffer_moved_to);
+      Renumber(std::span(&tensor.quantization, 1), quantization_moved_to);
+    }
+  }
 }
 
 void GraphBuilder::EndSubgraph(std::string_view signature_key, std::span<const std::pair<std::string, Value>> outputs) {
   if (!ok()) return;
   for (const auto& [name, value] : outputs) {
+    if (value.id == kNone) {
+      Report({ErrorCode::kGraphShape, std::format("subgraph \"{}\": output \"{}\" was never computed", subgraph_.name, name)});
+      return;
+    }
     subgraph_.outputs.push_back(value.id);
     subgraph_.tensors[static_cast<size_t>(value.id)].name = name;
   }
@@ -348,6 +424,7 @@ void GraphBuilder::EndSubgraph(std::string_view signature_key, std::span<const s
 
 Result<Graph> GraphBuilder::Finish() {
   if (error_) return std::unexpected(*error_);
+  PruneUnusedConstants();
   TRY(ValidateGraph(graph_));
   return std::move(graph_);
 }

@@ -1,9 +1,11 @@
 // Writes a Graph as expressions: Value y = b.FullyConnected(x, w). Shapes are inferred at once; the first bad call is remembered, later
-// calls do nothing, and Finish() returns it. Operators whose results nobody needs are left out when a subgraph ends.
+// calls do nothing, and Finish() returns it. Operators whose results nobody needs are left out when a subgraph ends, and so are constants
+// that no operator reads.
 #ifndef TASKPRESS_CONVERTER_GRAPH_BUILDER_H_
 #define TASKPRESS_CONVERTER_GRAPH_BUILDER_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <span>
@@ -37,7 +39,7 @@ class GraphBuilder {
   void EndSubgraph(std::string_view signature_key, std::span<const std::pair<std::string, Value>> outputs);
 
   Value Input(std::string_view name, DType type, Shape shape);
-  // The same name twice is the same constant.
+  // The same name twice is the same constant; its type and shape must be the same, too.
   Value Constant(const Weight& weight);
   Value Float(float value);  // shape [1]
   Value Floats(std::span<const float> values, Shape shape);
@@ -68,6 +70,7 @@ class GraphBuilder {
   Value FullyConnected(Value x, Value weights, std::optional<Value> bias = std::nullopt);
   Value BatchMatMul(Value a, Value b, bool adj_y);
   Value DynamicUpdateSlice(Value operand, Value update, Value start);
+  // f16 tables become GATHER and DEQUANTIZE.
   Value EmbeddingLookup(Value ids, Value table);
 
   [[nodiscard]] const Shape& shape(Value value) const;
@@ -81,21 +84,33 @@ class GraphBuilder {
   Result<Graph> Finish();
 
  private:
+  struct ModelConstant {
+    DType type;
+    Shape shape;
+    int32_t buffer = kNone;
+    int32_t quantization = kNone;
+  };
+
   Value Emit(OpKind kind, std::vector<TensorId> inputs, DType type, Shape shape, OpAttributes attributes = NoAttributes{});
-  Value Unary(OpKind kind, Value x);
+  Value Unary(OpKind kind, Value x, OpAttributes attributes = NoAttributes{});
   Value Binary(OpKind kind, Value a, Value b);
+  Value HalvesToFloats(Value x);
   Value Broken(OpKind kind, std::string_view why);
+  // Report what is wrong with operands; false from the first error on.
+  bool Exist(OpKind kind, std::span<const Value> values);
+  bool AllAre(OpKind kind, DType type, std::initializer_list<Value> values);
   [[nodiscard]] const Tensor& tensor(Value value) const { return subgraph_.tensors[static_cast<size_t>(value.id)]; }
   [[nodiscard]] bool ok() const { return !error_.has_value(); }
-  int32_t AddBuffer(const Weight& weight);
+  const ModelConstant& ModelConstantOf(const Weight& weight);
   void PruneDeadOps();
   void PruneUnusedTensors();
+  void PruneUnusedConstants();
 
   Graph graph_;
   Subgraph subgraph_;
   std::vector<std::string> input_names_;
-  std::map<std::string, std::pair<int32_t, int32_t>, std::less<>> model_constants_;  // name -> buffer, quantization
-  std::map<std::string, TensorId, std::less<>> subgraph_constants_;                  // name -> tensor
+  std::map<std::string, ModelConstant, std::less<>> model_constants_;  // by name
+  std::map<std::string, TensorId, std::less<>> subgraph_constants_;    // name -> tensor
   std::optional<Error> error_;
 };
 

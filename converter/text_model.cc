@@ -86,9 +86,25 @@ void BuildSignature(BlockContext& c, const SignatureSpec& spec, const TextModelO
   b.EndSubgraph(spec.key, outputs);
 }
 
+Status CheckOptions(const TextModelOptions& options) {
+  constexpr int64_t kMaxContext = 1 << 24;  // positions are compared as float32
+  if (options.context < 1 || options.context > kMaxContext) {
+    return Fail(ErrorCode::kUsage, "a context of {} tokens; from 1 to {} are possible", options.context, kMaxContext);
+  }
+  std::vector<int64_t> lengths = options.prefill_lengths;
+  if (options.score_length) lengths.push_back(*options.score_length);
+  for (const int64_t tokens : lengths) {
+    if (tokens < 1 || tokens > options.context) {
+      return Fail(ErrorCode::kUsage, "{} tokens a call; from 1 to the context of {} are possible", tokens, options.context);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Graph> BuildPrefillDecode(const Gemma3nConfig& config, TextWeights& weights, const TextModelOptions& options) {
+  TRY(CheckOptions(options));
   GraphBuilder builder;
   builder.SetDescription("Gemma 3n prefill and decode, made by Taskpress");
   BlockContext c(builder, config, weights);

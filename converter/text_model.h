@@ -27,7 +27,7 @@ Result<Graph> BuildEmbedder(const Gemma3nConfig& config, TextWeights& weights);
 Result<Graph> BuildPerLayerEmbedder(const Gemma3nConfig& config, TextWeights& weights);
 // prefill_<T>: caches only, layers above the last owning one left out. decode: caches and logits [1, 1, vocab]. score_<T>: logits [1, T,
 // vocab]. Inputs of each: embeddings [1, T, hidden], per_layer_embeddings [1, T, layers, per_layer], input_pos i32 [T], mask [1, 1, T,
-// context], caches.
+// context], caches. kUsage for a context or a length that is not possible.
 Result<Graph> BuildPrefillDecode(const Gemma3nConfig& config, TextWeights& weights, const TextModelOptions& options);
 
 }  // namespace taskpress

@@ -143,7 +143,10 @@ Result<std::vector<float>> TextWeights::Floats(const std::string& name) const {
 Result<Weight> TextWeights::Make(const Part& part) {
   const Bound* bound = Find(part.source);
   if (bound == nullptr) return Fail(ErrorCode::kWeightsMismatch, "weight \"{}\" is not in the table", part.source);
-  const auto [quant_class, spec] = specs_.at(part.spec_name);
+  const auto found = specs_.find(part.spec_name);
+  if (found == specs_.end())
+    return Fail(ErrorCode::kRecipeUnmatched, "weight \"{}\" has no storage type yet: no recipe was applied", part.name);
+  const auto [quant_class, spec] = found->second;
   const auto known = std::ranges::find(handed_out_, part.name, &BundleWeight::name);
   std::shared_ptr<const QuantizedRows> rows;
   if (known != handed_out_.end()) {

@@ -28,7 +28,7 @@ enum class MatFormerAxis : uint8_t {
 // What happens to the values on the way from checkpoint to bundle.
 enum class WeightTransform : uint8_t {
   kAsIs,
-  kClipAltup,  // to +-altup_coef_clip; the transformers code clips in its forward pass
+  kClipAltup,  // to +-altup_coef_clip, as the model was trained; transformers clips while training, other implementations whenever they run
 };
 
 struct WeightRow {

@@ -94,6 +94,10 @@ AttentionInputs MakeAttentionInputs(BlockContext& c, Value input_pos, Value mask
   constexpr std::array<int32_t, 1> kZero{0};
   constexpr std::array<int32_t, 1> kOne{1};
   inputs.position0 = b.Slice(input_pos, kZero, kOne);
+  constexpr std::array<int32_t, 2> kZeros{0, 0};
+  constexpr std::array<int32_t, 3> kThreeZeros{0, 0, 0};
+  inputs.row_start = b.Concatenation(std::array{b.Integers(kZeros), inputs.position0, b.Integers(kZero)}, 0);
+  inputs.column_start = b.Concatenation(std::array{b.Integers(kThreeZeros), inputs.position0}, 0);
   const Value positions = b.IntegersToFloats(input_pos);
   const Value per_token = b.Reshape(positions, {1, inputs.tokens, 1, 1});
   inputs.full = MakeRotation(c, per_token, c.config.rope_theta);
@@ -129,16 +133,9 @@ KvCache UpdateKvCache(BlockContext& c, int64_t layer, Value n, const AttentionIn
   const bool transposed = ValuesAreTransposed(TypeOf(c, layer), inputs.form);
   const Value new_value_block = transposed ? ToColumns(b, values) : SwapMiddle(b, values);
 
-  constexpr std::array<int32_t, 1> kZero{0};
-  constexpr std::array<int32_t, 2> kZeros{0, 0};
-  constexpr std::array<int32_t, 3> kThreeZeros{0, 0, 0};
-  const std::array<Value, 3> row_start{b.Integers(kZeros), inputs.position0, b.Integers(kZero)};
-  const std::array<Value, 2> column_start{b.Integers(kThreeZeros), inputs.position0};
-  const Value at_row = b.Concatenation(row_start, 0);
-  const Value at_column = transposed ? b.Concatenation(column_start, 0) : at_row;
   // Side by side, so that a delegate's partition is cut once per layer.
-  const Value new_keys = b.DynamicUpdateSlice(cache.keys, key_rows, at_row);
-  const Value new_values = b.DynamicUpdateSlice(cache.values, new_value_block, at_column);
+  const Value new_keys = b.DynamicUpdateSlice(cache.keys, key_rows, inputs.row_start);
+  const Value new_values = b.DynamicUpdateSlice(cache.values, new_value_block, transposed ? inputs.column_start : inputs.row_start);
   return {.keys = new_keys, .values = new_values};
 }
 

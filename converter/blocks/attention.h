@@ -29,7 +29,9 @@ struct AttentionInputs {
   int64_t tokens = 0;
   int64_t context = 0;
   WindowForm form = WindowForm::kGather;
-  Value position0;  // i32 [1]: where this call's tokens start
+  Value position0;     // i32 [1]: where this call's tokens start
+  Value row_start;     // i32 [4]: where they start in a cache of rows,
+  Value column_start;  // and in one of columns
   Rotation full;
   Rotation sliding;
   Value full_mask;                   // [1, 1, 1, tokens, context]
