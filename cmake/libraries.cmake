@@ -3,7 +3,13 @@ find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+# libsentencepiece.so carries a protobuf 3.14 of its own and exports its symbols. A second, shared protobuf in the process makes one of the two run
+# the other's code and the program aborts at start-up, so ours is linked statically and its symbols stay hidden.
+set(Protobuf_USE_STATIC_LIBS ON)
 find_package(Protobuf REQUIRED)
+foreach(library protobuf::libprotobuf protobuf::libprotobuf-lite)
+  set_property(TARGET ${library} APPEND PROPERTY INTERFACE_LINK_OPTIONS "LINKER:--exclude-libs,ALL")
+endforeach()
 find_package(TBB REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)

@@ -41,7 +41,7 @@ constexpr size_t kSniffedBytes = 512;
 // A .task begins with a local header, behind at most 64 zero bytes (T6). "PK\5\6" is an archive without entries.
 bool LooksLikeTask(std::string_view head) {
   const size_t first = head.find_first_not_of('\0');
-  if (first == std::string_view::npos || first > 64) return false;
+  if (first > 64) return false;  // npos too
   return head.substr(first).starts_with("PK\x03\x04") || head.substr(first).starts_with("PK\x05\x06");
 }
 
@@ -153,7 +153,7 @@ SectionToWrite SectionFromSource(SectionKind kind, SharedBytes bytes) {
     }));
     return crc;
   };
-  return {.kind = kind, .name = {}, .size = size, .write = write, .items = {}};
+  return {.kind = kind, .name = {}, .size = size, .write = write};
 }
 
 Result<BundleLayout> PlanBundle(Container container, std::span<const SectionToWrite> sections) {

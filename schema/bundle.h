@@ -86,12 +86,12 @@ Status VerifyChecksums(const Bundle& bundle);
 // A section to be written. `write` puts exactly `size` bytes at `offset` of the file and returns their CRC-32 (zip needs it).
 struct SectionToWrite {
   SectionKind kind = SectionKind::kOther;
-  std::string name;  // needed for kOther only
+  std::string name = {};  // needed for kOther only
   uint64_t size = 0;
   std::function<Result<uint32_t>(OutputFile& file, uint64_t offset)> write;
   // .litertlm: further key/value items, such as {"backend_constraint", "cpu"}; the model_type of a known kind is written without being
   // asked.
-  std::vector<std::pair<std::string, std::string>> items;
+  std::vector<std::pair<std::string, std::string>> items = {};
 };
 // Copies a source block by block.
 SectionToWrite SectionFromSource(SectionKind kind, SharedBytes bytes);

@@ -22,13 +22,16 @@ started=$(date +%s)
 
 stage() { echo "== $(($(date +%s) - started)) s: $*"; }
 
+# build PRESET [cmake option...]
 build() {
-  stage "configure and build: $1"
-  cmake --preset "$1" >"build/configure-$1.log" 2>&1 || {
-    cat "build/configure-$1.log"
+  stage "configure and build: $*"
+  preset=$1
+  log=build/configure-$preset.log
+  cmake --preset "$@" >"$log" 2>&1 || {
+    cat "$log"
     exit 1
   }
-  cmake --build --preset "$1" --parallel "$jobs"
+  cmake --build --preset "$preset" --parallel "$jobs"
 }
 
 # run_tests PRESET [ctest option...]
@@ -53,7 +56,7 @@ build dev
 if [ "$quick" = no ]; then
   stage "clients for the interoperability tests"
   sh tests/interop/setup_clients.sh build/clients-venv
-  build release
+  build release -D TASKPRESS_CLIENTS_VENV="$PWD/build/clients-venv"
 fi
 
 run_tests dev --label-exclude interop

@@ -1,0 +1,164 @@
+#include "converter/convert.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "converter/member_writer.h"
+#include "runtime/bundle_model.h"
+#include "runtime/smoke.h"
+#include "schema/base/hash.h"
+#include "schema/base/mapped_file.h"
+#include "schema/base/output_file.h"
+
+namespace taskpress {
+namespace {
+
+// Small sections first, the model last, as published bundles have them.
+struct Member {
+  SectionKind kind;
+  const Graph* graph;
+};
+
+std::vector<Member> MembersOf(const PreparedModel& model) {
+  std::vector<Member> members{{SectionKind::kEmbedder, &model.graphs.embedder}};
+  if (model.graphs.per_layer_embedder) members.push_back({SectionKind::kPerLayerEmbedder, &*model.graphs.per_layer_embedder});
+  members.push_back({SectionKind::kPrefillDecode, &model.graphs.prefill_decode});
+  return members;
+}
+
+// Counts bytes over all members of one output.
+class Meter {
+ public:
+  Meter(std::function<void(const ConvertEvent&)> on_event, std::string_view stage, uint64_t total)
+      : on_event_(std::move(on_event)), event_{.stage = stage, .bytes_total = total} {}
+  void operator()(std::string_view tensor, uint64_t bytes) {
+    const std::scoped_lock lock(mutex_);
+    event_.tensor = tensor;
+    event_.bytes_done += bytes;
+    if (on_event_) on_event_(event_);
+  }
+
+ private:
+  std::function<void(const ConvertEvent&)> on_event_;
+  ConvertEvent event_;
+  std::mutex mutex_;
+};
+
+void Announce(const WriteOptions& options, std::string_view stage) {
+  if (options.on_event) options.on_event({.stage = stage});
+}
+
+SharedBytes MetadataSection(const PreparedModel& model, Container container) {
+  return MakeMemorySource(AsBytes(EncodeMetadata(container, model.metadata)));
+}
+
+// Every section of the first output; the models are produced while they are written.
+Result<std::vector<SectionToWrite>> StreamedSections(const PreparedModel& model, Container container, const WriteOptions& options,
+                                                     const std::shared_ptr<Meter>& meter) {
+  std::vector<SectionToWrite> sections;
+  sections.push_back(SectionFromSource(SectionKind::kMetadata, MetadataSection(model, container)));
+  sections.push_back(SectionFromSource(SectionKind::kTokenizer, model.tokenizer));
+  for (const Member& member : MembersOf(model)) {
+    const auto image = std::make_shared<TfliteImage>(TRY(BuildTfliteImage(*member.graph)));
+    const auto write = [graph = member.graph, image, work = options.work, meter](OutputFile& file, uint64_t offset) {
+      return WriteMember(*graph, std::move(*image), file, offset, work,
+                         [meter](std::string_view tensor, uint64_t bytes) { (*meter)(tensor, bytes); });
+    };
+    sections.push_back({.kind = member.kind, .size = image->size, .write = write});
+  }
+  return sections;
+}
+
+// The sections of a bundle that exists already, with the metadata respelled for another container.
+Result<std::vector<SectionToWrite>> CopiedSections(const PreparedModel& model, Container container, const Bundle& from) {
+  std::vector<SectionToWrite> sections;
+  for (const Section& section : from.sections) {
+    const bool metadata = section.kind == SectionKind::kMetadata;
+    sections.push_back(SectionFromSource(section.kind, metadata ? MetadataSection(model, container) : section.bytes));
+  }
+  return sections;
+}
+
+Result<std::string> HashFile(const std::filesystem::path& path) {
+  const std::shared_ptr<const MappedFile> file = TRY(MappedFile::Open(path));
+  Sha256 hash;
+  constexpr uint64_t kBlock = 8 << 20;
+  for (uint64_t offset = 0; offset < file->size(); offset += kBlock) {
+    const uint64_t length = std::min(kBlock, file->size() - offset);
+    hash.Update(file->bytes().subspan(offset, length));
+    file->Forget(offset, length);
+  }
+  return hash.FinishHex();
+}
+
+Status CheckNotStopped(const WriteOptions& options) {
+  if (options.work.stop != nullptr && options.work.stop->load()) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
+  return {};
+}
+
+// Reopens what was written and lets it speak. The part file has no final name yet.
+Status ProvePart(const OutputFile& file, const WriteOptions& options) {
+  Announce(options, "verify");
+  const Bundle bundle = TRY(ReadBundle(file.part_path()));
+  TRY(VerifyChecksums(bundle));
+  const BundleModel model = TRY(LoadBundleModel(bundle));
+  TRY(CheckNotStopped(options));
+  Announce(options, "smoke");
+  TRY(SmokeRun(model.graphs, model.metadata, options.work.threads));
+  return CheckNotStopped(options);
+}
+
+Result<OutputFile> WritePart(const std::filesystem::path& path, Container container, std::span<const SectionToWrite> sections,
+                             const WriteOptions& options) {
+  const BundleLayout layout = TRY(PlanBundle(container, sections));
+  OutputFile file = TRY(OutputFile::Create(path, layout.file_size, {.replace = options.replace}));
+  TRY(WriteBundle(container, sections, file));
+  TRY(file.Flush());
+  return file;
+}
+
+Result<Container> ContainerOf(const std::filesystem::path& path) {
+  const std::optional<Container> container = ContainerFromPath(path);
+  if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
+  return *container;
+}
+
+Result<WrittenBundle> Finish(OutputFile& file) {
+  TRY(file.Commit());
+  return WrittenBundle{.path = file.path(), .bytes = file.size(), .sha256 = TRY(HashFile(file.path()))};
+}
+
+}  // namespace
+
+Result<uint64_t> ForecastBundleSize(const PreparedModel& model, Container container) {
+  const auto meter = std::make_shared<Meter>(nullptr, "write", 0);
+  return TRY(PlanBundle(container, TRY(StreamedSections(model, container, {}, meter)))).file_size;
+}
+
+Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std::span<const std::filesystem::path> outputs, const WriteOptions& options) {
+  for (const std::filesystem::path& path : outputs) {
+    TRY(ContainerOf(path));
+    if (std::ranges::count(outputs, path) > 1) return Fail(ErrorCode::kUsage, "{}: named twice as output", path.string());
+    if (!options.replace && std::filesystem::exists(path)) {
+      return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", path.string());
+    }
+  }
+  std::vector<WrittenBundle> written;
+  for (const std::filesystem::path& path : outputs) {
+    const Container container = TRY(ContainerOf(path));
+    std::vector<SectionToWrite> sections;
+    if (written.empty()) {
+      const auto meter = std::make_shared<Meter>(options.on_event, "write", TRY(ForecastBundleSize(model, container)));
+      sections = TRY(StreamedSections(model, container, options, meter));
+    } else {
+      Announce(options, "copy");
+      sections = TRY(CopiedSections(model, container, TRY(ReadBundle(written.front().path))));
+    }
+    OutputFile file = TRY(WritePart(path, container, sections, options));
+    TRY(ProvePart(file, options));
+    written.push_back(TRY(Finish(file)));
+  }
+  return written;
+}
+
+}  // namespace taskpress

@@ -1,0 +1,72 @@
+#include "converter/prepare.h"
+
+#include <algorithm>
+
+#include "converter/chat_metadata.h"
+#include "converter/checkpoint.h"
+#include "converter/tokenizer_files.h"
+#include "runtime/bundle_model.h"
+#include "schema/metadata_lint.h"
+#include "schema/tokenizer.h"
+
+namespace taskpress {
+namespace {
+
+constexpr int64_t kLongestShortPrefill = 32;
+constexpr int64_t kShortPrefill = 8;
+
+std::filesystem::path FolderOf(const std::filesystem::path& checkpoint) {
+  return std::filesystem::is_directory(checkpoint) ? checkpoint : checkpoint.parent_path();
+}
+
+}  // namespace
+
+Result<std::vector<int64_t>> PrefillLengths(std::vector<int64_t> asked_for, int64_t context) {
+  for (const int64_t length : asked_for) {
+    if (length < 1 || length > context) return Fail(ErrorCode::kUsage, "prefill length {}: from 1 to the context of {} is possible", length, context);
+  }
+  std::ranges::sort(asked_for);
+  asked_for.erase(std::ranges::unique(asked_for).begin(), asked_for.end());
+  if (asked_for.empty() || asked_for.front() > kLongestShortPrefill) asked_for.insert(asked_for.begin(), std::min(kShortPrefill, context));
+  return asked_for;
+}
+
+int64_t ScoreLength(int64_t vocab_size, int64_t context) {
+  constexpr int64_t kMaxLogits = 16 << 20;  // float32 values
+  int64_t length = 128;
+  while (length > 8 && length * vocab_size > kMaxLogits) length /= 2;
+  return std::min(length, context);
+}
+
+Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options) {
+  const std::filesystem::path folder = FolderOf(checkpoint);
+  PreparedModel model{.source = checkpoint.string(), .config = TRY(ReadGemma3nConfig(folder / "config.json"))};
+  model.parameters = CountParameters(model.config);
+  model.notes = model.config.notes;
+
+  TextWeights weights = TRY(TextWeights::Bind(TRY(OpenSafetensorsCheckpoint(checkpoint)), model.config));
+  model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
+  TRY(weights.ApplyRecipe(options.recipe));
+  model.resolved_recipe = weights.resolved_recipe();
+  model.graphs.embedder = TRY(BuildEmbedder(model.config, weights));
+  model.graphs.per_layer_embedder = TRY(BuildPerLayerEmbedder(model.config, weights));
+  model.graphs.prefill_decode = TRY(BuildPrefillDecode(model.config, weights, options.model));
+  model.contract = TRY(CheckTextContract(model.graphs.embedder, &*model.graphs.per_layer_embedder, model.graphs.prefill_decode));
+  model.weights.assign(weights.handed_out().begin(), weights.handed_out().end());
+
+  model.tokenizer = TRY(LoadTokenizerModel(folder));
+  std::vector<std::byte> scratch;
+  const Tokenizer tokenizer = TRY(Tokenizer::FromModel(TRY(ViewOrRead(*model.tokenizer, scratch))));
+  if (tokenizer.vocab_size() < model.config.text_vocab_size()) {
+    return Fail(ErrorCode::kTokenizerModel, "{}: the tokenizer has {} pieces, the model {} tokens; clients stop at an id without a piece",
+                folder.string(), tokenizer.vocab_size(), model.config.text_vocab_size());
+  }
+  model.metadata = TRY(ReadChatMetadata(folder, tokenizer));
+  model.metadata.max_num_tokens = static_cast<int32_t>(options.model.context);
+  model.metadata.model_type = "gemma3n";
+  TRY(ResolveTokens(model.metadata, tokenizer));
+  TRY(LintMetadata(model.metadata, tokenizer));
+  return model;
+}
+
+}  // namespace taskpress

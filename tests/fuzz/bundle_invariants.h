@@ -1,0 +1,50 @@
+// What must hold for every bundle a reader accepts, whatever the bytes.
+#ifndef TASKPRESS_TESTS_FUZZ_BUNDLE_INVARIANTS_H_
+#define TASKPRESS_TESTS_FUZZ_BUNDLE_INVARIANTS_H_
+
+#include <algorithm>
+#include <vector>
+
+#include "schema/base/checked_math.h"
+#include "schema/base/text.h"
+#include "schema/bundle.h"
+
+namespace taskpress {
+
+inline void Require(bool condition) {
+  if (!condition) __builtin_trap();
+}
+
+// Sections lie inside the file, in file order and apart; names and items can be printed; both writers can plan with them or say why not.
+inline void CheckInvariants(const Result<Bundle>& bundle, const SharedBytes& file) {
+  if (!bundle) {
+    const ExitStatus status = InfoOf(bundle.error().code).status;
+    Require(status == ExitStatus::kMalformed || status == ExitStatus::kUnsupported);
+    Require(!bundle.error().message.empty() && IsUtf8(bundle.error().message));
+    return;
+  }
+  Require(!bundle->sections.empty());
+  uint64_t end = 0;
+  std::vector<SectionToWrite> sections;
+  for (const Section& section : bundle->sections) {
+    Require(section.offset >= end && RangeInside(section.offset, section.bytes->size(), file->size()));
+    end = section.offset + section.bytes->size();
+    const ByteView view = section.bytes->view();
+    Require(view.empty() || view.data() == file->view().data() + section.offset);
+    Require(!section.name.empty() && IsUtf8(section.name));
+    for (const auto& [key, value] : section.items) Require(IsUtf8(key) && IsUtf8(value));
+    sections.push_back(SectionFromSource(section.kind, section.bytes));
+    sections.back().name = section.name;
+    sections.back().items = section.items;
+  }
+  for (const Container container : {Container::kTask, Container::kLitertlm}) {
+    const Result<BundleLayout> layout = PlanBundle(container, sections);
+    if (layout) Require(layout->offsets.size() == sections.size() && layout->file_size > end - bundle->sections.front().offset);
+  }
+  const Status checksums = VerifyChecksums(*bundle);
+  Require(checksums || checksums.error().code == ErrorCode::kZipChecksum);
+}
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_TESTS_FUZZ_BUNDLE_INVARIANTS_H_

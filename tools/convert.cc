@@ -1,0 +1,196 @@
+#include "converter/convert.h"
+
+#include <chrono>
+#include <iostream>
+#include <memory>
+
+#include "quantizer/error_report.h"
+#include "tools/command.h"
+#include "tools/memory_watch.h"
+#include "tools/progress.h"
+
+namespace taskpress {
+namespace {
+
+struct ConvertArguments {
+  std::string checkpoint;
+  std::vector<std::string> outputs;
+  std::string slice = "e4b";
+  std::string quant = "dynamic_int4";
+  std::vector<std::string> tensor_types;
+  std::string method = "absmax";
+  std::string window = "gather";
+  int64_t context = 4096;
+  std::string prefill;
+  std::string modalities = "text";
+  bool score_signature = false;
+  int threads = 0;
+  bool dry_run = false;
+  bool force = false;
+  bool errors = false;
+  std::string progress = "auto";
+  bool json = false;
+};
+
+Result<std::vector<int64_t>> AskedPrefillLengths(const ConvertArguments& arguments) {
+  std::vector<int64_t> lengths;
+  if (arguments.prefill.empty()) {
+    for (const int64_t length : TextModelOptions{}.prefill_lengths) {
+      if (length <= arguments.context) lengths.push_back(length);
+    }
+    return lengths;
+  }
+  for (const int32_t length : TRY(ParseTokens(arguments.prefill))) lengths.push_back(length);
+  return lengths;
+}
+
+Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
+  if (arguments.slice != "e4b") {
+    return Fail(ErrorCode::kModalityNotAvailable, "--slice {}: this version converts a checkpoint as it is stored (e4b)", arguments.slice);
+  }
+  if (arguments.modalities != "text") {
+    return Fail(ErrorCode::kModalityNotAvailable, "--modalities {}: this version converts text only", arguments.modalities);
+  }
+  if (arguments.method != "absmax") return Fail(ErrorCode::kRecipeSyntax, "--method {}: this version knows absmax", arguments.method);
+  if (arguments.window != "gather" && arguments.window != "mask") return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
+  if (arguments.context < 16 || arguments.context > (1 << 20)) {
+    return Fail(ErrorCode::kUsage, "--context {}: from 16 to {} is possible", arguments.context, 1 << 20);
+  }
+  PrepareOptions options{.recipe = TRY(RecipeFromName(arguments.quant))};
+  for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
+  options.model.context = arguments.context;
+  options.model.window = arguments.window == "mask" ? WindowForm::kMask : WindowForm::kGather;
+  options.model.prefill_lengths = TRY(PrefillLengths(TRY(AskedPrefillLengths(arguments)), arguments.context));
+  if (arguments.score_signature) {
+    const std::filesystem::path path = arguments.checkpoint;
+    const std::filesystem::path folder = std::filesystem::is_directory(path) ? path : path.parent_path();
+    options.model.score_length = ScoreLength(TRY(ReadGemma3nConfig(folder / "config.json")).text_vocab_size(), arguments.context);
+  }
+  return options;
+}
+
+// A folder takes both containers, named after the checkpoint.
+std::vector<std::filesystem::path> OutputPaths(const ConvertArguments& arguments) {
+  std::vector<std::filesystem::path> paths;
+  for (const std::string& output : arguments.outputs) {
+    const std::filesystem::path path = output;
+    if (!output.ends_with('/') && !std::filesystem::is_directory(path)) {
+      paths.push_back(path);
+      continue;
+    }
+    const std::filesystem::path source = std::filesystem::absolute(arguments.checkpoint).lexically_normal();
+    const std::string name = (source.has_filename() ? source : source.parent_path()).stem().string();
+    paths.push_back(path / (name + ".litertlm"));
+    paths.push_back(path / (name + ".task"));
+  }
+  return paths;
+}
+
+void PrintPlan(const PreparedModel& model) {
+  std::cout << std::format("{:52} {:>9} {:>9} {:>6} {:>14}\n", "tensor", "rows", "columns", "type", "bytes");
+  uint64_t total = 0;
+  for (const BundleWeight& weight : model.weights) {
+    const uint64_t bytes = weight.rows->size() + (weight.spec.is_quantized() ? static_cast<uint64_t>(weight.num_rows) * sizeof(float) : 0);
+    total += bytes;
+    std::cout << std::format("{:52} {:9} {:9} {:>6} {:14}\n", weight.name, weight.num_rows, weight.columns, NameOf(weight.spec), bytes);
+  }
+  std::cout << std::format("{:52} {:>41}\n", "all matrices and tables", total);
+}
+
+Result<ExitStatus> DryRun(const ConvertArguments& arguments, const PreparedModel& model, std::span<const std::filesystem::path> outputs) {
+  OrderedJson rows = OrderedJson::array();
+  if (!arguments.json) PrintPlan(model);
+  for (const std::filesystem::path& path : outputs) {
+    const std::optional<Container> container = ContainerFromPath(path);
+    if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
+    const uint64_t bytes = TRY(ForecastBundleSize(model, *container));
+    rows.push_back({{"path", path.string()}, {"bytes", bytes}});
+    if (!arguments.json) std::cout << std::format("{}: {} bytes, not written (--dry-run)\n", path.string(), bytes);
+  }
+  if (arguments.json) {
+    OrderedJson tensors = OrderedJson::array();
+    for (const BundleWeight& weight : model.weights) {
+      tensors.push_back({{"name", weight.name}, {"rows", weight.num_rows}, {"columns", weight.columns}, {"type", NameOf(weight.spec)}, {"bytes", weight.rows->size()}});
+    }
+    PrintJson("convert", {{"dry_run", true}, {"outputs", rows}, {"tensors", tensors}, {"parameters", model.parameters.text}, {"slice", arguments.slice}, {"recipe", arguments.quant}, {"notes", model.notes}});
+  }
+  return ExitStatus::kOk;
+}
+
+Result<std::vector<TensorError>> MeasureErrors(const PreparedModel& model, const RowWork& work) {
+  std::vector<TensorError> errors;
+  for (const BundleWeight& weight : model.weights) errors.push_back(TRY(MeasureTensorError(*weight.rows, work)));
+  return errors;
+}
+
+Result<ExitStatus> Convert(const ConvertArguments& arguments) {
+  const auto start = std::chrono::steady_clock::now();
+  MemoryWatch memory;
+  if (arguments.threads < 0) return Fail(ErrorCode::kUsage, "--threads {}: a positive number is needed", arguments.threads);
+  const ProgressStyle style = TRY(ProgressStyleFromName(arguments.progress));
+  const PreparedModel model = TRY(PrepareModel(arguments.checkpoint, TRY(OptionsFrom(arguments))));
+  for (const std::string& note : model.notes) std::cerr << "note: " << note << "\n";
+  const std::vector<std::filesystem::path> outputs = OutputPaths(arguments);
+  if (arguments.dry_run) return DryRun(arguments, model, outputs);
+
+  const RowWork work{.threads = arguments.threads, .stop = &StopRequested()};
+  std::vector<WrittenBundle> written;
+  std::vector<TensorError> errors;
+  {
+    Progress progress(style);
+    WriteOptions options{.work = work, .replace = arguments.force};
+    options.on_event = [&progress](const ConvertEvent& event) { progress.Update(event.stage, event.tensor, event.bytes_done, event.bytes_total); };
+    written = TRY(WriteBundles(model, outputs, options));
+    if (arguments.errors) errors = TRY(MeasureErrors(model, work));
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  if (!arguments.json) {
+    for (const WrittenBundle& bundle : written) std::cout << std::format("{}  {}  {} bytes\n", bundle.sha256, bundle.path.string(), bundle.bytes);
+    if (arguments.errors) std::cout << FormatErrorReport(errors);
+    std::cerr << std::format("{} parameters, {}, {:.1f} s, {:.0f} MB of memory at most\n", model.parameters.text, arguments.quant, seconds.count(),
+                             static_cast<double>(memory.peak_anonymous_bytes()) / 1e6);
+    return ExitStatus::kOk;
+  }
+  OrderedJson rows = OrderedJson::array();
+  for (const WrittenBundle& bundle : written) rows.push_back({{"path", bundle.path.string()}, {"bytes", bundle.bytes}, {"sha256", bundle.sha256}});
+  OrderedJson document{{"outputs", rows},
+                       {"seconds", seconds.count()},
+                       {"peak_anonymous_bytes", memory.peak_anonymous_bytes()},
+                       {"parameters", model.parameters.text},
+                       {"slice", arguments.slice},
+                       {"recipe", arguments.quant},
+                       {"notes", model.notes}};
+  if (arguments.errors) document["errors"] = ErrorReportJson(errors);
+  PrintJson("convert", document);
+  return ExitStatus::kOk;
+}
+
+}  // namespace
+
+Verb AddConvert(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand("convert", "Turn a Gemma 3n checkpoint into .task and .litertlm bundles, and prove that they run");
+  const auto arguments = std::make_shared<ConvertArguments>();
+  verb->add_option("checkpoint", arguments->checkpoint, "a Hugging Face folder, or its .safetensors file")->required();
+  verb->add_option("-o,--output", arguments->outputs, "FILE.task, FILE.litertlm, or a folder for both; repeatable")->required();
+  verb->add_option("--slice", arguments->slice, "e4b: as stored")->capture_default_str();
+  verb->add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();
+  verb->add_option("--tensor-type", arguments->tensor_types, "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");
+  verb->add_option("--method", arguments->method, "how scales are chosen")->capture_default_str();
+  verb->add_option("--window", arguments->window, "how sliding layers read the cache: gather or mask")->capture_default_str();
+  verb->add_option("--context", arguments->context, "KV cache length")->capture_default_str();
+  verb->add_option("--prefill", arguments->prefill, "signature lengths, 8,32,128,1024; a short one is added when missing");
+  verb->add_option("--modalities", arguments->modalities, "text")->capture_default_str();
+  verb->add_flag("--score-signature", arguments->score_signature, "add a signature with the logits of every position, for evaluation");
+  verb->add_option("--threads", arguments->threads, "0: all cores")->capture_default_str();
+  verb->add_flag("--dry-run", arguments->dry_run, "list every tensor and the exact output sizes; write nothing");
+  verb->add_flag("--force", arguments->force, "replace existing outputs");
+  verb->add_flag("--errors", arguments->errors, "report every tensor's quantization error");
+  verb->add_option("--progress", arguments->progress, "auto, bar, plain, json or none")->capture_default_str();
+  verb->add_flag("--json", arguments->json, "one JSON document");
+  verb->footer(
+      "Examples:\n  taskpress convert gemma-3n-E2B-it -o gemma.task -o gemma.litertlm\n"
+      "  taskpress convert gemma-3n-E2B-it -o out/ --quant dynamic_int8 --context 8192 --tensor-type 'self_attn=int4'");
+  return {verb, [arguments] { return Convert(*arguments); }};
+}
+
+}  // namespace taskpress

@@ -1,0 +1,187 @@
+#include <iostream>
+#include <map>
+#include <memory>
+
+#include "runtime/bundle_model.h"
+#include "schema/base/hash.h"
+#include "schema/tflite.h"
+#include "tools/command.h"
+
+namespace taskpress {
+namespace {
+
+struct InspectArguments {
+  std::string file;
+  bool tensors = false;
+  bool hash = false;
+  bool json = false;
+};
+
+// Weights of one graph: stored elements and bytes, each buffer counted once.
+struct WeightSums {
+  int64_t parameters = 0;
+  uint64_t bytes = 0;
+};
+
+constexpr int64_t kSmallConstant = 64;  // shapes, axes and scalars are no parameters
+
+template <typename Visit>
+void ForEachWeight(const Graph& graph, Visit visit) {
+  std::vector<bool> seen(graph.buffers.size());
+  for (const Subgraph& subgraph : graph.subgraphs) {
+    for (const Tensor& tensor : subgraph.tensors) {
+      if (!tensor.is_constant() || tensor.type == DType::kI32 || seen[static_cast<size_t>(tensor.buffer)]) continue;
+      if (NumElements(tensor.shape).value_or(0) < kSmallConstant && tensor.name.starts_with("const.")) continue;
+      seen[static_cast<size_t>(tensor.buffer)] = true;
+      visit(tensor);
+    }
+  }
+}
+
+WeightSums SumWeights(const Graph& graph) {
+  WeightSums sums;
+  ForEachWeight(graph, [&](const Tensor& tensor) {
+    sums.parameters += NumElements(tensor.shape).value_or(0);
+    sums.bytes += graph.buffers[static_cast<size_t>(tensor.buffer)].bytes->size();
+  });
+  return sums;
+}
+
+OrderedJson SideJson(const Graph& graph, const Signature& signature, const std::vector<NamedTensor>& side) {
+  OrderedJson names = OrderedJson::object();
+  for (const auto& [name, id] : side) {
+    const Tensor& tensor = graph.subgraphs[static_cast<size_t>(signature.subgraph)].tensors[static_cast<size_t>(id)];
+    names[name] = std::format("{}{}", NameOf(tensor.type), ToString(tensor.shape));
+  }
+  return names;
+}
+
+OrderedJson OpHistogram(const Subgraph& subgraph) {
+  std::map<std::string_view, int64_t> counts;
+  for (const Op& op : subgraph.ops) ++counts[NameOf(op.kind)];
+  OrderedJson json = OrderedJson::object();
+  for (const auto& [name, count] : counts) json[std::string(name)] = count;
+  return json;
+}
+
+OrderedJson MetadataJson(const BundleMetadata& metadata) {
+  OrderedJson stops = OrderedJson::array();
+  for (const TokenText& stop : metadata.stop_tokens) stops.push_back({{"id", stop.id}, {"text", stop.text}});
+  OrderedJson json{{"stop_tokens", stops},
+                   {"user_prefix", metadata.user.prefix},
+                   {"user_suffix", metadata.user.suffix},
+                   {"model_prefix", metadata.model.prefix},
+                   {"model_suffix", metadata.model.suffix},
+                   {"max_num_tokens", metadata.max_num_tokens},
+                   {"model_type", metadata.model_type},
+                   {"sampler", {{"type", "top_p"}, {"k", metadata.sampler.k}, {"p", metadata.sampler.p}, {"temperature", metadata.sampler.temperature}}}};
+  if (metadata.start_token) json["start_token"] = {{"id", metadata.start_token->id}, {"text", metadata.start_token->text}};
+  return json;
+}
+
+// Who can load the file, by what was measured on real clients.
+OrderedJson Loaders(const Bundle& bundle) {
+  constexpr uint64_t kTwoGiB = 1ULL << 31;
+  OrderedJson loaders = OrderedJson::array();
+  loaders.push_back({{"name", "LiteRT-LM 0.18 (CPU)"}, {"loads", true}, {"note", "by its extension; other versions are not tested"}});
+  for (const Section& section : bundle.sections) {
+    if (section.bytes->size() >= kTwoGiB) {
+      loaders.push_back({{"name", "readers without 64-bit buffers (iOS, legacy TFLite)"}, {"loads", false}, {"note", std::format("section {} exceeds 2 GiB", section.name)}});
+    }
+  }
+  return loaders;
+}
+
+struct Inspection {
+  OrderedJson sections = OrderedJson::array();
+  OrderedJson signatures = OrderedJson::array();
+  OrderedJson tensors = OrderedJson::array();
+  OrderedJson metadata = OrderedJson::object();
+  int64_t parameters = 0;
+  std::string text;
+};
+
+Status InspectModel(const InspectArguments& arguments, const Section& section, Inspection& out) {
+  Result<Graph> graph = ReadTflite(section.bytes);
+  if (!graph) return std::unexpected(WithContext(std::move(graph).error(), std::format("section \"{}\"", section.name)));
+  const WeightSums sums = SumWeights(*graph);
+  out.parameters += sums.parameters;
+  out.text += std::format("    {} parameters in {} bytes, {} signatures\n", sums.parameters, sums.bytes, graph->signatures.size());
+  for (const Signature& signature : graph->signatures) {
+    const Subgraph& subgraph = graph->subgraphs[static_cast<size_t>(signature.subgraph)];
+    const OrderedJson inputs = SideJson(*graph, signature, signature.inputs);
+    const OrderedJson outputs = SideJson(*graph, signature, signature.outputs);
+    out.signatures.push_back({{"section", section.name}, {"key", signature.key}, {"inputs", inputs}, {"outputs", outputs}, {"operators", subgraph.ops.size()}, {"operator_counts", OpHistogram(subgraph)}});
+    out.text += std::format("    [{}] {} operators;", signature.key, subgraph.ops.size());
+    for (const auto& [name, type] : inputs.items()) {
+      if (!name.starts_with("kv_cache") || name.ends_with("_0")) out.text += std::format(" {} {}", name, type.get<std::string>());
+    }
+    out.text += outputs.contains("logits") ? std::format(" -> logits {}\n", outputs["logits"].get<std::string>()) : "\n";
+  }
+  if (!arguments.tensors) return {};
+  ForEachWeight(*graph, [&](const Tensor& tensor) {
+    const uint64_t bytes = graph->buffers[static_cast<size_t>(tensor.buffer)].bytes->size();
+    out.tensors.push_back({{"section", section.name}, {"name", tensor.name}, {"type", NameOf(tensor.type)}, {"shape", tensor.shape}, {"bytes", bytes}});
+    out.text += std::format("      {:56} {:5} {:18} {:12}\n", tensor.name, NameOf(tensor.type), ToString(tensor.shape), bytes);
+  });
+  return {};
+}
+
+Status InspectMetadata(const Bundle& bundle, const Section& section, Inspection& out) {
+  std::vector<std::byte> scratch;
+  const BundleMetadata metadata = TRY(DecodeMetadata(bundle.container, TRY(ViewOrRead(*section.bytes, scratch))));
+  out.metadata = MetadataJson(metadata);
+  for (const auto& [key, value] : out.metadata.items()) out.text += std::format("    {}: {}\n", key, value.dump());
+  return {};
+}
+
+Result<ExitStatus> Inspect(const InspectArguments& arguments) {
+  const Bundle bundle = TRY(ReadBundle(arguments.file));
+  Inspection out;
+  for (const std::string& warning : bundle.warnings) std::cerr << "warning: " << warning << "\n";
+  for (const Section& section : bundle.sections) {
+    OrderedJson row{{"kind", InfoOf(section.kind).name}, {"name", section.name}, {"offset", section.offset}, {"bytes", section.bytes->size()}};
+    out.text += std::format("  {:20} {:12} at {:12}", section.name, section.bytes->size(), section.offset);
+    if (arguments.hash) {
+      std::vector<std::byte> scratch;
+      const std::string digest = Sha256Hex(TRY(ViewOrRead(*section.bytes, scratch)));
+      row["sha256"] = digest;
+      out.text += "  " + digest;
+    }
+    out.text += "\n";
+    out.sections.push_back(row);
+    if (InfoOf(section.kind).is_model) TRY(InspectModel(arguments, section, out));
+    if (section.kind == SectionKind::kMetadata) TRY(InspectMetadata(bundle, section, out));
+  }
+  const OrderedJson loaders = Loaders(bundle);
+  if (!arguments.json) {
+    std::cout << std::format("{}: {}{}, {} bytes, {} sections\n{}", arguments.file, NameOf(bundle.container), bundle.version.empty() ? "" : " " + bundle.version,
+                             bundle.file_size, bundle.sections.size(), out.text);
+    for (const OrderedJson& loader : loaders) {
+      std::cout << std::format("  {} {}: {}\n", loader["loads"].get<bool>() ? "loads in" : "NOT for", loader["name"].get<std::string>(), loader["note"].get<std::string>());
+    }
+    return ExitStatus::kOk;
+  }
+  OrderedJson document{{"container", NameOf(bundle.container)}, {"version", bundle.version}, {"bytes", bundle.file_size}, {"sections", out.sections},
+                       {"signatures", out.signatures}, {"parameters", out.parameters}, {"metadata", out.metadata}};
+  if (arguments.tensors) document["tensors"] = out.tensors;
+  document["loaders"] = loaders;
+  document["warnings"] = bundle.warnings;
+  PrintJson("inspect", document);
+  return ExitStatus::kOk;
+}
+
+}  // namespace
+
+Verb AddInspect(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand("inspect", "What a bundle is, what is inside, who can load it");
+  const auto arguments = std::make_shared<InspectArguments>();
+  verb->add_option("file", arguments->file, "a .task or .litertlm bundle")->required();
+  verb->add_flag("--tensors", arguments->tensors, "list every weight");
+  verb->add_flag("--hash", arguments->hash, "SHA-256 of every section");
+  verb->add_flag("--json", arguments->json, "one JSON document");
+  verb->footer("Example:\n  taskpress inspect gemma.litertlm --tensors");
+  return {verb, [arguments] { return Inspect(*arguments); }};
+}
+
+}  // namespace taskpress

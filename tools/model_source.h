@@ -1,0 +1,44 @@
+// A model to be run, from wherever the command line names it: a bundle, or a checkpoint turned into a float model in memory.
+#ifndef TASKPRESS_TOOLS_MODEL_SOURCE_H_
+#define TASKPRESS_TOOLS_MODEL_SOURCE_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/bundle_model.h"
+#include "runtime/session.h"
+#include "schema/base/error.h"
+#include "schema/tokenizer.h"
+
+namespace taskpress {
+
+// -t, --kernels: how a model is executed.
+struct RunFlags {
+  int threads = 0;
+  std::string kernels = "xnnpack";
+};
+void AddRunFlags(CLI::App& app, RunFlags& flags);
+
+struct OpenedModel {
+  Session session;
+  BundleMetadata metadata;
+  Tokenizer tokenizer;
+  uint64_t model_bytes = 0;  // of the file, or of the checkpoint's float graphs
+  double load_seconds = 0;
+};
+
+// A folder or .safetensors is a checkpoint: converted to f32 in memory with this context. Anything else is a bundle.
+Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context);
+
+// Token windows of a text, each starting with the start token and at most `length` long, covering the text once.
+Result<std::vector<std::vector<int32_t>>> TextWindows(const OpenedModel& model, const std::string& text, int64_t length);
+// The whole file as text. kNotUtf8 comes from the tokenizer.
+Result<std::string> ReadTextFile(const std::filesystem::path& path);
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_TOOLS_MODEL_SOURCE_H_

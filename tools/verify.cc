@@ -1,0 +1,182 @@
+#include <iostream>
+#include <memory>
+
+#include "converter/prepare.h"
+#include "quantizer/error_report.h"
+#include "runtime/bundle_model.h"
+#include "runtime/divergence.h"
+#include "runtime/smoke.h"
+#include "tools/command.h"
+#include "tools/model_source.h"
+
+namespace taskpress {
+namespace {
+
+struct VerifyArguments {
+  std::string file;
+  std::string against;
+  bool json = false;
+  RunFlags flags;
+};
+
+struct Check {
+  std::string name;
+  bool ok = true;
+  std::string detail;
+};
+
+// Weights as a bundle stores them, to be measured against the checkpoint's floats.
+class StoredRows final : public RowSource {
+ public:
+  StoredRows(SharedBytes bytes, std::span<const float> scales, int64_t num_rows)
+      : bytes_(std::move(bytes)), scales_(scales), num_rows_(num_rows), row_bytes_(bytes_->size() / static_cast<uint64_t>(num_rows)) {}
+  [[nodiscard]] int64_t num_rows() const override { return num_rows_; }
+  [[nodiscard]] uint64_t row_bytes() const override { return row_bytes_; }
+  [[nodiscard]] int64_t scales_per_row() const override { return scales_.empty() ? 0 : 1; }
+  Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const override {
+    TRY(bytes_->Read(static_cast<uint64_t>(first_row) * row_bytes_, packed));
+    if (!scales_.empty()) std::ranges::copy(scales_.subspan(static_cast<size_t>(first_row), static_cast<size_t>(count)), scales.begin());
+    return {};
+  }
+
+ private:
+  SharedBytes bytes_;
+  std::span<const float> scales_;
+  int64_t num_rows_;
+  uint64_t row_bytes_;
+};
+
+// The lowest signal-to-noise ratio a sound weight of the type has. A wrong, shifted or transposed matrix is near or below 0 dB; 4-bit absmax
+// rounding of rows with heavy outliers stays above this.
+double LowestSnr(const QuantSpec& spec) {
+  if (spec.type == DType::kI4) return 3.0;
+  if (spec.type == DType::kI8) return 25.0;
+  return spec.type == DType::kF16 ? 55.0 : 140.0;
+}
+
+struct StoredWeight {
+  const Graph* graph;
+  const Tensor* tensor;
+};
+
+std::optional<StoredWeight> FindStored(const TextModel& graphs, const std::string& name) {
+  std::vector<const Graph*> all{&graphs.prefill_decode, &graphs.embedder};
+  if (graphs.per_layer_embedder) all.push_back(&*graphs.per_layer_embedder);
+  for (const Graph* graph : all) {
+    for (const Subgraph& subgraph : graph->subgraphs) {
+      for (const Tensor& tensor : subgraph.tensors) {
+        if (tensor.is_constant() && tensor.name == name) return StoredWeight{graph, &tensor};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+Result<Check> CheckWeights(const TextModel& graphs, const PreparedModel& reference, const RowWork& work) {
+  Check check{.name = "weights against the checkpoint"};
+  double worst = std::numeric_limits<double>::infinity();
+  std::string worst_name;
+  for (const BundleWeight& weight : reference.weights) {
+    const std::optional<StoredWeight> stored = FindStored(graphs, weight.name);
+    const Shape shape{weight.num_rows, weight.columns};
+    if (!stored || stored->tensor->shape != shape) {
+      return Check{.name = check.name, .ok = false, .detail = std::format("\"{}\" {} is missing or has another shape", weight.name, ToString(shape))};
+    }
+    const Graph& graph = *stored->graph;
+    const QuantSpec spec{.type = stored->tensor->type};
+    const std::span<const float> scales =
+        stored->tensor->quantization == kNone ? std::span<const float>() : ScalesOf(graph.quantizations[static_cast<size_t>(stored->tensor->quantization)]);
+    const StoredRows rows(graph.buffers[static_cast<size_t>(stored->tensor->buffer)].bytes, scales, weight.num_rows);
+    const auto original = [&weight](int64_t first, int64_t count, std::span<float> values) { return weight.rows->ReadFloats(first, count, values); };
+    const TensorError error = TRY(MeasureTensorError(weight.name, spec, weight.columns, rows, original, work));
+    if (error.snr_db() < LowestSnr(spec)) {
+      return Check{.name = check.name, .ok = false, .detail = std::format("\"{}\" {}: signal-to-noise ratio {:.1f} dB, at least {} expected", weight.name, NameOf(spec), error.snr_db(), LowestSnr(spec))};
+    }
+    if (error.snr_db() < worst) {
+      worst = error.snr_db();
+      worst_name = weight.name;
+    }
+  }
+  check.detail = std::format("{} weights; lowest signal-to-noise ratio {:.1f} dB ({})", reference.weights.size(), worst, worst_name);
+  return check;
+}
+
+// A short forward pass of both; ids spread over the vocabulary stand for a text.
+Result<Check> CheckPredictions(const BundleModel& model, PreparedModel reference, const VerifyArguments& arguments) {
+  constexpr int32_t kTokens = 24;
+  const SessionOptions options{.kernels = Kernels::kXnnpack, .threads = arguments.flags.threads};
+  Session ours = TRY(Session::Create(model.graphs, options));
+  Session theirs = TRY(Session::Create(std::move(reference.graphs), options));
+  std::vector<int32_t> tokens;
+  if (model.metadata.start_token) tokens.push_back(model.metadata.start_token->id);
+  const int32_t length = std::min({kTokens, ours.context_length(), theirs.context_length()});
+  while (static_cast<int32_t>(tokens.size()) < length) {
+    tokens.push_back(static_cast<int32_t>(static_cast<int64_t>(tokens.size()) * 7919 % ours.vocab_size()));
+  }
+  Divergence divergence(ours.vocab_size());
+  std::vector<float> a;
+  std::vector<float> b;
+  const auto collect = [](std::vector<float>& rows) {
+    return [&rows](int32_t /*index*/, std::span<const float> logits) -> Status {
+      rows.insert(rows.end(), logits.begin(), logits.end());
+      return {};
+    };
+  };
+  TRY(ours.Score(tokens, collect(a)));
+  TRY(theirs.Score(tokens, collect(b)));
+  divergence.AddWindow(tokens, a, b);
+  const DivergenceSummary summary = divergence.Summarize();
+  return Check{.name = "predictions against the float checkpoint",
+               .detail = std::format("KL mean {:.5f} nats, top-1 agreement {:.3f}, largest logit difference {:.4f}", summary.kl_mean, summary.top1_agreement, summary.max_abs_difference)};
+}
+
+Result<std::vector<Check>> RunChecks(const VerifyArguments& arguments) {
+  std::vector<Check> checks;
+  const Bundle bundle = TRY(ReadBundle(arguments.file));
+  checks.push_back({.name = "container", .detail = std::format("{}, {} sections, {} bytes", NameOf(bundle.container), bundle.sections.size(), bundle.file_size)});
+  for (const std::string& warning : bundle.warnings) std::cerr << "warning: " << warning << "\n";
+  TRY(VerifyChecksums(bundle));
+  checks.push_back({.name = "checksums", .detail = bundle.container == Container::kTask ? "CRC-32 of every entry" : "the container has none"});
+  const BundleModel model = TRY(LoadBundleModel(bundle));
+  checks.push_back({.name = "members and metadata",
+                    .detail = std::format("context {}, vocabulary {}, {} caches, prefill lengths from {} to {}", model.contract.context, model.contract.vocab_size,
+                                          model.contract.num_caches, model.contract.prefill_lengths.front(), model.contract.prefill_lengths.back())});
+  TRY(SmokeRun(model.graphs, model.metadata, arguments.flags.threads));
+  checks.push_back({.name = "smoke run", .detail = "finite logits, prefill and decode agree"});
+  if (arguments.against.empty()) return checks;
+
+  PrepareOptions options{.recipe = TRY(RecipeFromName("f32")), .model = {.context = 256}};
+  options.model.prefill_lengths = TRY(PrefillLengths({}, options.model.context));
+  PreparedModel reference = TRY(PrepareModel(arguments.against, options));
+  checks.push_back(TRY(CheckWeights(model.graphs, reference, {.threads = arguments.flags.threads, .stop = &StopRequested()})));
+  if (checks.back().ok) checks.push_back(TRY(CheckPredictions(model, std::move(reference), arguments)));
+  return checks;
+}
+
+Result<ExitStatus> Verify(const VerifyArguments& arguments) {
+  const std::vector<Check> checks = TRY(RunChecks(arguments));
+  const bool ok = std::ranges::all_of(checks, &Check::ok);
+  OrderedJson rows = OrderedJson::array();
+  for (const Check& check : checks) {
+    rows.push_back({{"name", check.name}, {"ok", check.ok}, {"detail", check.detail}});
+    if (!arguments.json) std::cout << std::format("{:6} {}: {}\n", check.ok ? "ok" : "FAILED", check.name, check.detail);
+  }
+  if (arguments.json) PrintJson("verify", {{"ok", ok}, {"checks", rows}});
+  if (!ok) return Fail(ErrorCode::kVerifyFailed, "{}: {}", arguments.file, checks.back().detail);
+  return ExitStatus::kOk;
+}
+
+}  // namespace
+
+Verb AddVerify(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand("verify", "Check a bundle: structure, metadata lint, a smoke run, and its numbers against the checkpoint");
+  const auto arguments = std::make_shared<VerifyArguments>();
+  verb->add_option("file", arguments->file, "a .task or .litertlm bundle")->required();
+  verb->add_option("--against", arguments->against, "the checkpoint it was made from");
+  verb->add_option("-t,--threads", arguments->flags.threads, "0: all cores")->capture_default_str();
+  verb->add_flag("--json", arguments->json, "one JSON document");
+  verb->footer("Example:\n  taskpress verify gemma.task --against gemma-3n-E2B-it");
+  return {verb, [arguments] { return Verify(*arguments); }};
+}
+
+}  // namespace taskpress
