@@ -61,7 +61,9 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
     return Fail(ErrorCode::kTokenizerModel, "{}: the tokenizer has {} pieces, the model {} tokens; clients stop at an id without a piece",
                 folder.string(), tokenizer.vocab_size(), model.config.text_vocab_size());
   }
-  model.metadata = TRY(ReadChatMetadata(folder, tokenizer));
+  ChatMetadata chat = TRY(ReadChatMetadata(folder, tokenizer));
+  model.metadata = std::move(chat.metadata);
+  model.notes.insert(model.notes.end(), chat.notes.begin(), chat.notes.end());
   model.metadata.max_num_tokens = static_cast<int32_t>(options.model.context);
   model.metadata.model_type = "gemma3n";
   TRY(ResolveTokens(model.metadata, tokenizer));

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cstring>
+#include <optional>
+#include <tuple>
 #include <utility>
 
 #include "schema/base/checked_math.h"

@@ -44,8 +44,8 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
     return Fail(ErrorCode::kNotComparable, "{} has {} tokens, {} has {}", arguments.a, a.session.vocab_size(), arguments.b, b.session.vocab_size());
   }
   const int64_t length = std::min<int64_t>({arguments.window, a.session.context_length(), b.session.context_length()});
-  const std::vector<std::vector<int32_t>> windows =
-      given.empty() ? TRY(TextWindows(a, TRY(ReadTextFile(arguments.text_file)), length)) : std::vector{given};
+  std::vector<std::vector<int32_t>> windows{given};
+  if (given.empty()) windows = TRY(TextWindows(a, TRY(ReadTextFile(arguments.text_file)), length));
   Divergence divergence(a.session.vocab_size());
   for (const std::vector<int32_t>& window : windows) {
     const std::vector<float> rows_a = TRY(WindowLogits(a, window));

@@ -23,7 +23,7 @@ double Share(uint64_t done, uint64_t total) { return total == 0 ? 0.0 : std::min
 }  // namespace
 
 Result<ProgressStyle> ProgressStyleFromName(std::string_view name) {
-  if (name == "none") return ProgressStyle::kNone;
+  if (name == "none") return ProgressStyle::kSilent;
   if (name == "bar") return ProgressStyle::kBar;
   if (name == "plain") return ProgressStyle::kPlain;
   if (name == "json") return ProgressStyle::kJson;
@@ -39,7 +39,7 @@ void Progress::EndBar() {
 }
 
 void Progress::Update(std::string_view stage, std::string_view item, uint64_t done, uint64_t total) {
-  if (style_ == ProgressStyle::kNone) return;
+  if (style_ == ProgressStyle::kSilent) return;
   const steady_clock::time_point now = steady_clock::now();
   const bool new_stage = stage != stage_;
   if (new_stage) {

@@ -11,7 +11,7 @@
 
 namespace taskpress {
 
-enum class ProgressStyle : uint8_t { kNone, kBar, kPlain, kJson };
+enum class ProgressStyle : uint8_t { kSilent, kBar, kPlain, kJson };
 
 // "auto" is a bar when stderr is a terminal, else plain lines.
 Result<ProgressStyle> ProgressStyleFromName(std::string_view name);

@@ -51,7 +51,7 @@ Status ScoreWindow(OpenedModel& model, std::span<const int32_t> tokens, bool kee
 }
 
 Result<std::vector<std::vector<int32_t>>> Windows(const ScoreArguments& arguments, const OpenedModel& model) {
-  if (!arguments.tokens.empty()) return std::vector{TRY(ParseTokens(arguments.tokens))};
+  if (!arguments.tokens.empty()) return std::vector<std::vector<int32_t>>{TRY(ParseTokens(arguments.tokens))};
   const int64_t context = model.session.context_length();
   const int64_t length = arguments.window > 0 ? std::min(arguments.window, context) : context;
   return TextWindows(model, TRY(ReadTextFile(arguments.text_file)), length);

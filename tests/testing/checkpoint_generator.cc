@@ -215,13 +215,13 @@ Result<std::vector<int64_t>> FfnWidths(const Json& text, int64_t layers) {
   return widths;
 }
 
-// Cuts the list into runs of at most max_bytes; a larger tensor is a run of its own.
+// Cuts the list into runs of at most max_bytes (0: one run); a larger tensor is a run of its own.
 std::vector<std::span<const SafetensorsEntry>> Shards(std::span<const SafetensorsEntry> tensors, uint64_t max_bytes) {
   std::vector<std::span<const SafetensorsEntry>> shards;
   size_t begin = 0;
   uint64_t bytes = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
-    if (i > begin && bytes + tensors[i].bytes->size() > max_bytes) {
+    if (max_bytes > 0 && i > begin && bytes + tensors[i].bytes->size() > max_bytes) {
       shards.push_back(tensors.subspan(begin, i - begin));
       begin = i;
       bytes = 0;
@@ -262,8 +262,8 @@ std::vector<SafetensorsEntry> MakeTextTensors(const TextDimensions& dimensions, 
 Status WriteWeights(const std::filesystem::path& folder, std::span<const SafetensorsEntry> tensors, uint64_t max_shard_bytes,
                     bool replace) {
   const std::map<std::string, std::string> metadata = {{"format", "pt"}};
-  if (max_shard_bytes == 0) return WriteSafetensors(folder / "model.safetensors", tensors, metadata, replace);
   const std::vector<std::span<const SafetensorsEntry>> shards = Shards(tensors, max_shard_bytes);
+  if (shards.size() == 1) return WriteSafetensors(folder / "model.safetensors", tensors, metadata, replace);
   uint64_t total = 0;
   OrderedJson index = {{"metadata", {{"total_size", 0}}}, {"weight_map", OrderedJson::object()}};
   for (size_t i = 0; i < shards.size(); ++i) {

@@ -1,8 +1,8 @@
 // Seeded Gemma 3n text checkpoints of any size, for tests and measurements where real weights are too large or not at hand.
 //
 // A value depends on the seed, the tensor's name and the element's index alone, so any number of threads gives the same bytes, and a tensor
-// of gigabytes is computed while it is written. Values are normal with the spread of a freshly trained-looking model: activations stay near
-// 1 through all layers and every branch (router, LAuReL, per-layer embeddings, attention) contributes.
+// of gigabytes is computed while it is written. Values are normal, with spreads chosen so that activations stay within a few units through
+// all layers and every branch (router, LAuReL, per-layer embeddings, attention) contributes.
 #ifndef TASKPRESS_TESTS_TESTING_CHECKPOINT_GENERATOR_H_
 #define TASKPRESS_TESTS_TESTING_CHECKPOINT_GENERATOR_H_
 
@@ -41,8 +41,8 @@ Result<OrderedJson> PresetConfig(std::string_view preset);
 // All tensors of the text model, bf16, named model.language_model.*, computed on demand by at most `threads` threads.
 std::vector<SafetensorsEntry> MakeTextTensors(const TextDimensions& dimensions, uint64_t seed, int threads);
 
-// model.safetensors, or with max_shard_bytes > 0 shards of at most that many bytes of tensors (a larger tensor gets its own) and their
-// index.
+// As Hugging Face saves: shards of at most max_shard_bytes of tensors (a larger tensor gets its own) and their index, or one
+// model.safetensors when that suffices or max_shard_bytes is 0.
 Status WriteWeights(const std::filesystem::path& folder, std::span<const SafetensorsEntry> tensors, uint64_t max_shard_bytes, bool replace);
 
 }  // namespace taskpress

@@ -12,7 +12,7 @@ StridedCopy::StridedCopy(std::span<const int64_t> dims, std::span<const int64_t>
   while (outer > 0 && (dims[outer - 1] == 1 || (from_strides[outer - 1] == run && to_strides[outer - 1] == run))) run *= dims[--outer];
   const auto bytes = static_cast<int64_t>(element_bytes);
   run_bytes_ = static_cast<size_t>(run * bytes);
-  for (size_t i = 0; i < outer; ++i) {
+  for (size_t i = 0; i < outer && levels_ < dims_.size(); ++i) {  // callers keep to kMaxRank
     if (dims[i] == 1) continue;
     dims_[levels_++] = {.count = dims[i], .from_stride = from_strides[i] * bytes, .to_stride = to_strides[i] * bytes};
   }
@@ -20,7 +20,7 @@ StridedCopy::StridedCopy(std::span<const int64_t> dims, std::span<const int64_t>
 
 void StridedCopy::CopyLevel(size_t level, const std::byte* from, std::byte* to) const {
   const Dimension& dim = dims_[level];
-  if (level + 1 < levels_) {
+  if (level + 1 < levels_ && level + 1 < dims_.size()) {
     for (int64_t i = 0; i < dim.count; ++i) CopyLevel(level + 1, from + i * dim.from_stride, to + i * dim.to_stride);
   } else if (run_bytes_ == sizeof(uint32_t)) {
     // One float at a time (a column of a transposed cache): a copy of known size compiles to two moves.
