@@ -267,8 +267,9 @@ Status CheckWritable(std::span<const SectionToWrite> sections) {
 }  // namespace
 
 Result<Bundle> ReadLitertlm(const SharedBytes& file, std::string_view name) {
-  Bundle bundle = TRY(ReadFile(file).transform_error([&](Error error) { return WithContext(std::move(error), name); }));
-  bundle.path = name;
+  Result<Bundle> bundle = ReadFile(file);
+  if (!bundle) return std::unexpected(WithContext(std::move(bundle).error(), name));
+  bundle->path = name;
   return bundle;
 }
 

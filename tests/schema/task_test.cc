@@ -13,7 +13,6 @@
 namespace taskpress {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::StartsWith;
@@ -347,7 +346,7 @@ TEST(TaskReaderTest, UnsafeAndRepeatedNamesAreRefused) {  // T9
 }
 
 TEST(TaskReaderTest, LocalHeaderAndDirectoryMustAgree) {  // T10
-  const auto local = [](std::function<void(RawHeader&)> change) { return [change](RawZip& zip) { change(zip.entries[0].local); }; };
+  const auto local = [](const std::function<void(RawHeader&)>& change) { return [change](RawZip& zip) { change(zip.entries[0].local); }; };
   ExpectRefused({
       {"name", local([](RawHeader& h) { h.name = "METADATB"; }), ErrorCode::kZipEntry, "says otherwise (\"METADATB\""},
       {"size", local([](RawHeader& h) { h.size = 3; }), ErrorCode::kZipEntry, "3 bytes"},
