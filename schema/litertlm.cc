@@ -219,7 +219,6 @@ std::vector<uint64_t> PlaceSections(std::span<const SectionToWrite> sections) {
 }
 
 void BuildHeader(flatbuffers::FlatBufferBuilder& builder, std::span<const SectionToWrite> sections, std::span<const uint64_t> offsets) {
-  builder.ForceDefaults(true);  // L6: the reader of 2025 expects both offsets to be present
   const auto system = litertlm::CreateSystemMetadata(
       builder, builder.CreateVector(BuildItems(
                    builder, {{"Authors", "Taskpress"}, {"uuid", DeriveUuid(sections)}, {"creation_timestamp", "1980-01-01T00:00:00Z"}})));
