@@ -1,4 +1,5 @@
-// tokenizer.json from anybody: a model that is rebuilt from it passes the checks of tokenizer.model, and the oracle gives ids of the vocabulary.
+// tokenizer.json from anybody: a model that is rebuilt from it passes the checks of tokenizer.model, and the oracle gives ids of the
+// vocabulary.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
