@@ -116,6 +116,9 @@ Status ExecutorBuilder::BindTensors() {
       }
     }
   }
+  for (const TensorId input : plan_.squared_inputs) {
+    if (input != kNone) used[static_cast<size_t>(input)] = true;
+  }
   for (const TensorId output : subgraph_.outputs) used[static_cast<size_t>(output)] = true;
   for (size_t i = 0; i < used.size(); ++i) {
     const Placement& placement = plan_.placements[i];
@@ -166,6 +169,11 @@ OpContext ExecutorBuilder::ContextOf(int32_t index) {
   const Op& op = subgraph_.ops[static_cast<size_t>(index)];
   OpContext context{.op = op, .index = index, .subgraph = subgraph_.name, .inputs = {}, .outputs = {}, .threads = shared_.threads()};
   for (const TensorId input : op.inputs) context.inputs.push_back(input == kNone ? nullptr : &TensorAt(input));
+  const TensorId squared = plan_.squared_inputs[static_cast<size_t>(index)];
+  if (squared != kNone) {
+    context.inputs[0] = &TensorAt(squared);
+    context.mean_of_squares = true;
+  }
   for (const TensorId output : op.outputs) context.outputs.push_back(&TensorAt(output));
   if (fast()) context.packed_weights = &shared_.packed_weights();
   const int32_t quantized = quantized_of_op_[static_cast<size_t>(index)];
@@ -178,7 +186,7 @@ Status ExecutorBuilder::AddSteps(int32_t index) {
   const int32_t quantized = quantized_of_op_[static_cast<size_t>(index)];
   if (quantized != kNone && quantized_plans_[static_cast<size_t>(quantized)].ops.front() == index) {
     AddStep(TRY(MakeQuantizeRows(context, quantized_[static_cast<size_t>(quantized)])),
-            {.op = index, .name = "QUANTIZE_ROWS", .kernel = KernelKind::kXnnpack});
+            {.op = index, .name = "QUANTIZE_ROWS", .kernel = KernelKind::kNative});
   }
   KernelKind kind = KernelKind::kReference;
   StepPtr step = TRY(MakeOpStep(context, kind));
@@ -216,7 +224,8 @@ Result<Executor> Executor::Create(const Graph& graph, int32_t subgraph, SharedRu
   if (subgraph < 0 || static_cast<size_t>(subgraph) >= graph.subgraphs.size()) {
     return Fail(ErrorCode::kTfliteReference, "subgraph {} does not exist, the model has {}", subgraph, graph.subgraphs.size());
   }
-  return ExecutorBuilder(graph, subgraph, shared, externals).Build(TRY(MakePlan(graph, subgraph, externals)));
+  const PlanOptions options{.fuse_mean_of_squares = shared.kernels() == Kernels::kXnnpack};
+  return ExecutorBuilder(graph, subgraph, shared, externals).Build(TRY(MakePlan(graph, subgraph, externals, options)));
 }
 
 Status Executor::Run() {

@@ -18,11 +18,12 @@ auto& At(auto& values, int32_t index) { return values[static_cast<size_t>(index)
 
 class Planner {
  public:
-  Planner(const Graph& graph, const Subgraph& subgraph, std::span<const ExternalBuffer> externals)
-      : graph_(graph), subgraph_(subgraph), externals_(externals) {}
+  Planner(const Graph& graph, const Subgraph& subgraph, std::span<const ExternalBuffer> externals, PlanOptions options)
+      : graph_(graph), subgraph_(subgraph), externals_(externals), options_(options) {}
 
   Result<Plan> Build() {
     TRY(CheckTensors());
+    FindSquaredInputs();
     FindLiveOps();
     PlaceConstants();
     TRY(PlaceExternals());
@@ -40,6 +41,7 @@ class Planner {
   const Op& OpAt(int32_t index) const { return subgraph_.ops[static_cast<size_t>(index)]; }
 
   Status CheckTensors() const;
+  void FindSquaredInputs();
   void FindLiveOps();
   void PlaceConstants();
   Status PlaceExternals();
@@ -56,9 +58,12 @@ class Planner {
   std::vector<int32_t> SmallInts(TensorId id) const;
   bool MayShare(TensorId output, const Placement& with) const;
 
+  bool IsMeanOfLast(const Op& op) const;
+
   const Graph& graph_;
   const Subgraph& subgraph_;
   std::span<const ExternalBuffer> externals_;
+  PlanOptions options_;
   Plan plan_;
   std::vector<int32_t> live_ops_;
   std::vector<int32_t> last_read_;              // [tensors] the last live op that reads it; kForever for outputs
@@ -79,6 +84,29 @@ Status Planner::CheckTensors() const {
   return {};
 }
 
+bool Planner::IsMeanOfLast(const Op& op) const {
+  if (op.kind != OpKind::kMean) return false;
+  const auto rank = static_cast<int32_t>(TensorAt(op.inputs[0]).shape.size());
+  const std::vector<int32_t> axes = SmallInts(op.inputs[1]);
+  return axes.size() == 1 && (axes[0] == -1 || axes[0] == rank - 1);
+}
+
+void Planner::FindSquaredInputs() {
+  plan_.squared_inputs.assign(subgraph_.ops.size(), kNone);
+  if (!options_.fuse_mean_of_squares) return;
+  std::vector<TensorId> squared(subgraph_.tensors.size(), kNone);
+  for (size_t i = 0; i < subgraph_.ops.size(); ++i) {
+    const Op& op = subgraph_.ops[i];
+    if (op.kind == OpKind::kSquare) {
+      const Tensor& x = TensorAt(op.inputs[0]);
+      const Tensor& y = TensorAt(op.outputs[0]);
+      if (x.type == DType::kF32 && y.type == DType::kF32 && x.shape == y.shape) At(squared, op.outputs[0]) = op.inputs[0];
+    } else if (IsMeanOfLast(op)) {
+      plan_.squared_inputs[i] = At(squared, op.inputs[0]);
+    }
+  }
+}
+
 void Planner::FindLiveOps() {
   const size_t count = subgraph_.tensors.size();
   last_read_.assign(count, kNever);
@@ -87,7 +115,8 @@ void Planner::FindLiveOps() {
     const Op& op = subgraph_.ops[i];
     if (std::ranges::none_of(op.outputs, [&](TensorId output) { return At(last_read_, output) != kNever; })) continue;
     live_ops_.push_back(static_cast<int32_t>(i));
-    for (const TensorId input : op.inputs) {
+    for (TensorId input : op.inputs) {
+      if (input == op.inputs[0] && plan_.squared_inputs[i] != kNone) input = plan_.squared_inputs[i];
       if (input != kNone) At(last_read_, input) = std::max(At(last_read_, input), static_cast<int32_t>(i));
     }
   }
@@ -277,8 +306,8 @@ Status Planner::PlanCopyBacks() {
 
 }  // namespace
 
-Result<Plan> MakePlan(const Graph& graph, int32_t subgraph, std::span<const ExternalBuffer> externals) {
-  return Planner(graph, graph.subgraphs[static_cast<size_t>(subgraph)], externals).Build();
+Result<Plan> MakePlan(const Graph& graph, int32_t subgraph, std::span<const ExternalBuffer> externals, PlanOptions options) {
+  return Planner(graph, graph.subgraphs[static_cast<size_t>(subgraph)], externals, options).Build();
 }
 
 Result<ArenaLayout> LayOutArena(std::span<const Storage> storages) {

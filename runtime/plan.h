@@ -8,6 +8,7 @@
 // its
 //   update, the update goes to other memory and is copied into the buffer at the end.
 // - DEQUANTIZE of a constant happens once, at creation.
+// - If asked for, a MEAN of a SQUARE reads what is squared, as the CPU clients run the pair.
 // - All other tensors lie in one arena; tensors that are never alive together may share bytes.
 #ifndef TASKPRESS_RUNTIME_PLAN_H_
 #define TASKPRESS_RUNTIME_PLAN_H_
@@ -51,10 +52,11 @@ struct Storage {
 };
 
 struct Plan {
-  std::vector<int32_t> ops;           // indices of the ops that run, in order
-  std::vector<int32_t> elided;        // live ops that became views or constants
-  std::vector<Placement> placements;  // [tensors]
-  std::vector<TensorId> values;       // [tensors] the tensor whose bytes this one shows under another shape; itself if none
+  std::vector<int32_t> ops;              // indices of the ops that run, in order
+  std::vector<int32_t> elided;           // live ops that became views or constants
+  std::vector<Placement> placements;     // [tensors]
+  std::vector<TensorId> values;          // [tensors] the tensor whose bytes this one shows under another shape; itself if none
+  std::vector<TensorId> squared_inputs;  // [ops] of a MEAN that does the squaring before it: what is squared; else kNone
   std::vector<Storage> storages;
   struct CopyBack {
     int32_t external;
@@ -63,9 +65,14 @@ struct Plan {
   std::vector<CopyBack> copy_backs;  // after the last op
 };
 
+struct PlanOptions {
+  // A MEAN over the last dimension of a SQUARE does the squaring; the SQUARE runs only if something else reads it.
+  bool fuse_mean_of_squares = false;
+};
+
 // `graph` is valid (ValidateGraph). kGraphShape for tensors without elements or of absurd size and for external buffers that fit no input
 // or output; kKernelUnsupported for a state that moves into another state's buffer.
-Result<Plan> MakePlan(const Graph& graph, int32_t subgraph, std::span<const ExternalBuffer> externals);
+Result<Plan> MakePlan(const Graph& graph, int32_t subgraph, std::span<const ExternalBuffer> externals, PlanOptions options = {});
 
 struct ArenaLayout {
   std::vector<uint64_t> offsets;  // [storages], multiples of kTensorAlignment

@@ -4,6 +4,7 @@
 #ifndef TASKPRESS_RUNTIME_THREAD_POOL_H_
 #define TASKPRESS_RUNTIME_THREAD_POOL_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,7 +32,16 @@ class ThreadPool {
     Run(count, [](void* context, size_t i) { (*static_cast<std::remove_reference_t<Task>*>(context))(static_cast<int64_t>(i)); }, &task);
   }
 
+  // Calls task(first, count) for blocks of `items`, each worth about kBlockElements; at once and on this thread when they do not make two.
+  template <typename Task>
+  void ForEachBlock(int64_t items, int64_t elements_per_item, Task&& task) const {
+    const int64_t block = std::max<int64_t>(1, kBlockElements / elements_per_item);
+    if (items < 2 * block) return task(int64_t{0}, items);
+    ForEach((items + block - 1) / block, [&](int64_t i) { task(i * block, std::min(block, items - i * block)); });
+  }
+
  private:
+  static constexpr int64_t kBlockElements = 8192;
   // Below this, waking and joining a worker (a few microseconds) costs more than it saves.
   static constexpr int64_t kMinElements = 32768;
 

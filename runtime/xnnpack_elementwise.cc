@@ -1,4 +1,4 @@
-// ADD, SUB, MUL, MINIMUM, MAXIMUM, SQUARE, SQRT, RSQRT, TANH, RELU and GELU in its erf form.
+// ADD, SUB, MUL, MINIMUM, MAXIMUM, SQUARE, RELU and GELU in its erf form.
 #include <limits>
 #include <optional>
 
@@ -18,9 +18,6 @@ xnn_binary_operator BinaryOf(OpKind kind) {
 
 xnn_unary_operator UnaryOf(OpKind kind) {
   if (kind == OpKind::kSquare) return xnn_unary_square;
-  if (kind == OpKind::kSqrt) return xnn_unary_square_root;
-  if (kind == OpKind::kRsqrt) return xnn_unary_reciprocal_square_root;
-  if (kind == OpKind::kTanh) return xnn_unary_tanh;
   if (kind == OpKind::kRelu) return xnn_unary_clamp;
   return xnn_unary_gelu;
 }

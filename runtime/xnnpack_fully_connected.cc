@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "runtime/kernels/native/narrow_matmul.h"
+#include "runtime/kernels/native/quantize_row.h"
 #include "runtime/kernels/op_shapes.h"
 #include "runtime/thread_pool.h"
 #include "runtime/xnnpack_handles.h"
@@ -113,21 +115,23 @@ uint64_t QuantizedInputBytes(const QuantizedInputPlan& input) {
 
 Result<StepPtr> MakeQuantizeRows(const OpContext& context, const QuantizedInput& input) {
   TRY(CheckFullyConnected(context));
-  const auto columns = static_cast<size_t>(input.columns);
-  const auto rows = static_cast<size_t>(input.rows);
-  pthreadpool* threads = context.threads.HandleFor(input.rows * input.columns);
-  xnn_operator_t created = nullptr;
-  TRY_XNN(context, xnn_create_convert_nc_f32_qd8(/*flags=*/0, &created));
-  XnnOperator op(created);
-  TRY_XNN(context, xnn_reshape_convert_nc_f32_qd8(op.get(), rows, columns, columns, columns, threads));
-  TRY_XNN(context, xnn_setup_convert_nc_f32_qd8(op.get(), context.in(0).as<float>(), CodesOf(input), ParametersOf(input)));
-  return std::make_unique<XnnStep>(std::move(op), threads);
+  return MakeStep([x = context.in(0).as<float>(), rows = input.rows, columns = input.columns, codes = CodesOf(input),
+                   parameters = ParametersOf(input), threads = &context.threads] {
+    threads->ForEachBlock(rows, columns, [=](int64_t first, int64_t count) {
+      for (int64_t row = first; row < first + count; ++row) {
+        const RowQuantization quantization = QuantizeRow(x + row * columns, columns, codes + row * columns);
+        parameters[row] = {.zero_point = quantization.zero_point, .scale = quantization.scale};
+      }
+    });
+    std::fill_n(parameters + rows, XNN_EXTRA_QUANTIZATION_PARAMS, parameters[rows - 1]);
+  });
 }
 
 Result<StepPtr> MakeXnnFullyConnected(const OpContext& context) {
   const FullyConnectedShape shape = TRY(CheckFullyConnected(context));
   const BoundTensor& weights = context.in(1);
   if (!weights.is_constant() || (context.has_input(2) && !context.in(2).is_constant())) return nullptr;
+  if (!shape.integer_weights && shape.out < kNarrow) return nullptr;  // a native kernel adds up as the client does
   const float* bias = context.has_input(2) ? context.in(2).as<float>() : nullptr;
   const Sizes size{.rows = static_cast<size_t>(shape.rows), .in = static_cast<size_t>(shape.in), .out = static_cast<size_t>(shape.out)};
   pthreadpool* threads = context.threads.HandleFor(shape.rows * shape.in * shape.out / kProductsPerElement);

@@ -61,9 +61,6 @@ Result<StepPtr> MakeXnnpackStep(const OpContext& context) {
     case OpKind::kMaximum:
       return MakeXnnBinary(context);
     case OpKind::kSquare:
-    case OpKind::kSqrt:
-    case OpKind::kRsqrt:
-    case OpKind::kTanh:
     case OpKind::kRelu:
     case OpKind::kGelu:
       return MakeXnnUnary(context);
@@ -77,6 +74,9 @@ Result<StepPtr> MakeXnnpackStep(const OpContext& context) {
       return MakeXnnFullyConnected(context);
     case OpKind::kBatchMatMul:
       return MakeXnnBatchMatMul(context);
+    case OpKind::kSqrt:
+    case OpKind::kRsqrt:
+    case OpKind::kTanh:
     case OpKind::kCos:
     case OpKind::kSin:
     case OpKind::kCast:

@@ -59,6 +59,19 @@ xnn_weights_cache_provider* PackedWeights::ProviderFor(const Matrix& matrix) {
   return provider_.get();
 }
 
+Result<const float*> PackedWeights::Transposed(const float* weights, int64_t out, int64_t in) {
+  const float*& found = transposed_[{weights, Matrix{.scales = nullptr, .in = in, .out = out}}];
+  if (found != nullptr) return found;
+  TensorBuffer buffer = TRY(TensorBuffer::Make(static_cast<uint64_t>(out) * static_cast<uint64_t>(in) * sizeof(float)));
+  auto* to = reinterpret_cast<float*>(buffer.data());
+  for (int64_t row = 0; row < out; ++row) {
+    for (int64_t column = 0; column < in; ++column) to[column * out + row] = weights[row * in + column];
+  }
+  memory_.push_back(std::move(buffer));
+  found = to;
+  return found;
+}
+
 uint64_t PackedWeights::bytes() const {
   return std::accumulate(memory_.begin(), memory_.end(), uint64_t{0},
                          [](uint64_t sum, const TensorBuffer& one) { return sum + one.size(); });

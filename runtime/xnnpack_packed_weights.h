@@ -9,9 +9,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "runtime/tensor_buffer.h"
+#include "schema/base/error.h"
 
 struct xnn_weights_cache_provider;
 
@@ -34,6 +36,9 @@ class PackedWeights {
   };
   xnn_weights_cache_provider* ProviderFor(const Matrix& matrix);
 
+  // weights [out, in] as [in, out], for kernels of our own. kOutOfMemory.
+  Result<const float*> Transposed(const float* weights, int64_t out, int64_t in);
+
   [[nodiscard]] uint64_t bytes() const;
 
  private:
@@ -49,6 +54,7 @@ class PackedWeights {
   std::unique_ptr<xnn_weights_cache_provider> provider_;
   Matrix matrix_;
   std::map<Key, std::byte*> packed_;
+  std::map<std::pair<const float*, Matrix>, const float*> transposed_;
   std::vector<TensorBuffer> memory_;
 };
 

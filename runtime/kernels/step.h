@@ -69,6 +69,7 @@ struct OpContext {
   const ThreadPool& threads;
   PackedWeights* packed_weights = nullptr;          // only with XNNPACK kernels
   const QuantizedInput* quantized_input = nullptr;  // the int8 copy of a FULLY_CONNECTED's input, when one is planned
+  bool mean_of_squares = false;                     // a MEAN that squares its input itself (Plan::squared_inputs)
 
   [[nodiscard]] const BoundTensor& in(size_t i) const { return *inputs[i]; }
   [[nodiscard]] const BoundTensor& out() const { return *outputs[0]; }

@@ -270,7 +270,7 @@ TEST(FullyConnectedTest, WithoutKeepNumDimsTheOutputIsAMatrix) {
 // one rounding each, and the sums are exact integers.
 TEST(FullyConnectedTest, QuantizesTheInputAsXnnpackDoes) {
   const std::vector<float> x = {-1, 0, 3};
-  const reference::RowQuantization row = reference::QuantizationOfRow(x);
+  const RowQuantization row = reference::QuantizationOfRow(x);
   EXPECT_EQ(row.zero_point, -64);
   EXPECT_FLOAT_EQ(row.scale, 4.0F / 255);
   EXPECT_EQ(reference::QuantizeActivation(-1, row), -128);

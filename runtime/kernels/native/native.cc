@@ -3,29 +3,58 @@
 #include <algorithm>
 #include <cstring>
 
-#include "runtime/kernels/native/gelu.h"
+#include "runtime/kernels/native/elementwise.h"
+#include "runtime/kernels/native/narrow_matmul.h"
+#include "runtime/kernels/native/row_means.h"
 #include "runtime/kernels/native/strided_copy.h"
 #include "runtime/kernels/op_shapes.h"
 #include "runtime/kernels/packed_int4.h"
 #include "runtime/thread_pool.h"
+#include "runtime/xnnpack_packed_weights.h"
 
 namespace taskpress {
 namespace {
 
-// Elements that one task computes.
-constexpr int64_t kBlock = 8192;
+using ElementwiseFunction = void (*)(const float* x, float* out, int64_t count);
 
-Result<StepPtr> MakeGelu(const OpContext& context) {
+ElementwiseFunction FunctionOf(OpKind kind) {
+  if (kind == OpKind::kSqrt) return SquareRoot;
+  if (kind == OpKind::kRsqrt) return ReciprocalSquareRoot;
+  if (kind == OpKind::kTanh) return Tanh;
+  if (kind == OpKind::kCos) return Cosine;
+  return kind == OpKind::kSin ? Sine : GeluTanh;
+}
+
+Result<StepPtr> MakeElementwise(const OpContext& context) {
   TRY(CheckUnary(context));
-  if (!context.attributes<GeluAttributes>().approximate) return nullptr;
-  return MakeStep(
-      [count = context.in(0).elements, x = context.in(0).as<float>(), out = context.out().out<float>(), threads = &context.threads] {
-        if (count < 2 * kBlock) return GeluTanh(x, out, count);
-        threads->ForEach((count + kBlock - 1) / kBlock, [=](int64_t block) {
-          const int64_t first = block * kBlock;
-          GeluTanh(x + first, out + first, std::min(kBlock, count - first));
-        });
-      });
+  if (context.op.kind == OpKind::kGelu && !context.attributes<GeluAttributes>().approximate) return nullptr;
+  return MakeStep([function = FunctionOf(context.op.kind), count = context.in(0).elements, x = context.in(0).as<float>(),
+                   out = context.out().out<float>(), threads = &context.threads] {
+    threads->ForEachBlock(count, 1, [=](int64_t first, int64_t size) { function(x + first, out + first, size); });
+  });
+}
+
+Result<StepPtr> MakeMean(const OpContext& context) {
+  const MeanShape mean = TRY(CheckMean(context));
+  if (!mean.last_axis) return nullptr;
+  return MakeStep([means = context.mean_of_squares ? MeansOfSquaresOfRows : MeansOfRows, rows = context.out().elements,
+                   columns = mean.count, x = context.in(0).as<float>(), out = context.out().out<float>(), threads = &context.threads] {
+    threads->ForEachBlock(rows, columns, [=](int64_t first, int64_t size) { means(x + first * columns, out + first, size, columns); });
+  });
+}
+
+// Wide matrices and those of integers are XNNPACK's.
+Result<StepPtr> MakeNarrowFullyConnected(const OpContext& context) {
+  const FullyConnectedShape shape = TRY(CheckFullyConnected(context));
+  const BoundTensor& weights = context.in(1);
+  if (shape.integer_weights || shape.out >= kNarrow || !weights.is_constant()) return nullptr;
+  const float* transposed = TRY(context.packed_weights->Transposed(weights.as<float>(), shape.out, shape.in));
+  const float* bias = context.has_input(2) ? context.in(2).as<float>() : nullptr;
+  return MakeStep([shape, transposed, bias, x = context.in(0).as<float>(), out = context.out().out<float>(), threads = &context.threads] {
+    threads->ForEachBlock(shape.rows, shape.in, [=](int64_t first, int64_t size) {
+      NarrowMatMul({.rows = size, .in = shape.in, .out = shape.out}, x + first * shape.in, transposed, bias, out + first * shape.out);
+    });
+  });
 }
 
 Result<StepPtr> MakeSlice(const OpContext& context) {
@@ -96,10 +125,41 @@ Result<StepPtr> MakeEmbeddingLookup(const OpContext& context) {
 }  // namespace
 
 Result<StepPtr> MakeNativeStep(const OpContext& context) {
-  if (context.op.kind == OpKind::kGelu) return MakeGelu(context);
-  if (context.op.kind == OpKind::kSlice) return MakeSlice(context);
-  if (context.op.kind == OpKind::kDynamicUpdateSlice) return MakeDynamicUpdateSlice(context);
-  if (context.op.kind == OpKind::kEmbeddingLookup) return MakeEmbeddingLookup(context);
+  switch (context.op.kind) {
+    case OpKind::kGelu:
+    case OpKind::kSqrt:
+    case OpKind::kRsqrt:
+    case OpKind::kTanh:
+    case OpKind::kCos:
+    case OpKind::kSin:
+      return MakeElementwise(context);
+    case OpKind::kMean:
+      return MakeMean(context);
+    case OpKind::kFullyConnected:
+      return MakeNarrowFullyConnected(context);
+    case OpKind::kSlice:
+      return MakeSlice(context);
+    case OpKind::kDynamicUpdateSlice:
+      return MakeDynamicUpdateSlice(context);
+    case OpKind::kEmbeddingLookup:
+      return MakeEmbeddingLookup(context);
+    case OpKind::kAdd:
+    case OpKind::kSub:
+    case OpKind::kMul:
+    case OpKind::kMinimum:
+    case OpKind::kMaximum:
+    case OpKind::kSquare:
+    case OpKind::kRelu:
+    case OpKind::kCast:
+    case OpKind::kSoftmax:
+    case OpKind::kReshape:
+    case OpKind::kTranspose:
+    case OpKind::kConcatenation:
+    case OpKind::kGather:
+    case OpKind::kBatchMatMul:
+    case OpKind::kDequantize:
+      return nullptr;
+  }
   return nullptr;
 }
 

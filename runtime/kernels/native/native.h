@@ -1,4 +1,5 @@
-// Our own fast loops for what XNNPACK lacks or does slowly: moving data, lookups, GELU in its tanh form.
+// Our own fast loops for what XNNPACK lacks or does slowly (moving data, lookups) and for what the XNNPACK we link rounds differently from
+// the one in the CPU clients (elementwise functions, means of rows, products with narrow f32 matrices).
 #ifndef TASKPRESS_RUNTIME_KERNELS_NATIVE_NATIVE_H_
 #define TASKPRESS_RUNTIME_KERNELS_NATIVE_NATIVE_H_
 
