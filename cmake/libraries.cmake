@@ -4,11 +4,12 @@ find_package(PkgConfig REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 # libsentencepiece.so carries a protobuf 3.14 of its own and exports its symbols. A second, shared protobuf in the process makes one of the two run
-# the other's code and the program aborts at start-up, so ours is linked statically and its symbols stay hidden.
+# the other's code and the program aborts at start-up. So ours is static, and neither it nor what its headers leave in our objects is exported.
 set(Protobuf_USE_STATIC_LIBS ON)
 find_package(Protobuf REQUIRED)
 foreach(library protobuf::libprotobuf protobuf::libprotobuf-lite)
-  set_property(TARGET ${library} APPEND PROPERTY INTERFACE_LINK_OPTIONS "LINKER:--exclude-libs,ALL")
+  set_property(TARGET ${library} APPEND PROPERTY INTERFACE_COMPILE_OPTIONS -fvisibility=hidden)
+  set_property(TARGET ${library} APPEND PROPERTY INTERFACE_LINK_OPTIONS "LINKER:--exclude-libs,libprotobuf.a:libprotobuf-lite.a")
 endforeach()
 find_package(TBB REQUIRED)
 find_package(nlohmann_json REQUIRED)

@@ -96,13 +96,27 @@ Status CheckNotStopped(const WriteOptions& options) {
   return {};
 }
 
-// Reopens what was written and lets it speak. The part file has no final name yet.
-Status ProvePart(const OutputFile& file, const WriteOptions& options) {
+// The models of a copy are the bytes of the bundle that spoke.
+Status CheckSameModels(const Bundle& copy, const Bundle& original) {
+  for (const Section& section : original.sections) {
+    if (!InfoOf(section.kind).is_model) continue;
+    const Section* copied = copy.Find(section.kind);
+    if (copied == nullptr || !std::ranges::equal(copied->bytes->view(), section.bytes->view())) {
+      return Fail(ErrorCode::kWriteFailed, "{}: section \"{}\" does not read back as it was written; is the disk sound?", copy.path,
+                  section.name);
+    }
+  }
+  return {};
+}
+
+// Reopens what was written, checks all of it, and lets it speak. The part file has no final name yet.
+Status ProvePart(const OutputFile& file, std::span<const WrittenBundle> written, const WriteOptions& options) {
   Announce(options, "verify");
   const Bundle bundle = TRY(ReadBundle(file.part_path()));
   TRY(VerifyChecksums(bundle));
   const BundleModel model = TRY(LoadBundleModel(bundle));
   TRY(CheckNotStopped(options));
+  if (!written.empty()) return CheckSameModels(bundle, TRY(ReadBundle(written.front().path)));
   Announce(options, "smoke");
   TRY(SmokeRun(model.graphs, model.metadata, options.work.threads));
   return CheckNotStopped(options);
@@ -135,7 +149,8 @@ Result<uint64_t> ForecastBundleSize(const PreparedModel& model, Container contai
   return TRY(PlanBundle(container, TRY(StreamedSections(model, container, {}, meter)))).file_size;
 }
 
-Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std::span<const std::filesystem::path> outputs, const WriteOptions& options) {
+Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std::span<const std::filesystem::path> outputs,
+                                                const WriteOptions& options) {
   for (const std::filesystem::path& path : outputs) {
     TRY(ContainerOf(path));
     if (std::ranges::count(outputs, path) > 1) return Fail(ErrorCode::kUsage, "{}: named twice as output", path.string());
@@ -155,7 +170,7 @@ Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std:
       sections = TRY(CopiedSections(model, container, TRY(ReadBundle(written.front().path))));
     }
     OutputFile file = TRY(WritePart(path, container, sections, options));
-    TRY(ProvePart(file, options));
+    TRY(ProvePart(file, written, options));
     written.push_back(TRY(Finish(file)));
   }
   return written;

@@ -1,5 +1,5 @@
-// Writes a prepared model as bundles: the first is streamed, the others copy its sections. A file gets its name only after it was reopened, verified
-// and run.
+// Writes a prepared model as bundles: the first is streamed, the others copy its sections. A file gets its name only after it was reopened,
+// verified and run.
 #ifndef TASKPRESS_CONVERTER_CONVERT_H_
 #define TASKPRESS_CONVERTER_CONVERT_H_
 
@@ -39,7 +39,8 @@ struct WrittenBundle {
 };
 
 // Outputs end in .task or .litertlm. Nothing is left under any output's name unless all of it succeeded for that output.
-Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std::span<const std::filesystem::path> outputs, const WriteOptions& options);
+Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std::span<const std::filesystem::path> outputs,
+                                                const WriteOptions& options);
 
 // Bytes each output will have, without writing: exact.
 Result<uint64_t> ForecastBundleSize(const PreparedModel& model, Container container);

@@ -129,7 +129,7 @@ class Parser {
   Result<int> ParseIf() {
     JinjaNode node{.kind = Kind::kIf, .line = Now().line};
     while (true) {
-      node.list.push_back(TRY(ParseExpression()));
+      node.list.push_back(TRY(ParseTuple(false)));
       TRY(ExpectBlockEnd());
       node.list.push_back(TRY(ParseBody({"elif", "else", "endif"})));
       if (!TakeName("elif")) break;
@@ -458,6 +458,10 @@ class Parser {
       const int argument = TRY(ParsePrimary());
       node.list.push_back(TRY(ParsePostfix(argument)));
     }
+    // jinja2 takes any name but these for an argument, and allows one test only.
+    if (Now().kind == TokenKind::kName && Now().text != "else" && Now().text != "or" && Now().text != "and") {
+      return Wrong("unexpected name after a test");
+    }
     return Make(std::move(node));
   }
 
@@ -469,6 +473,11 @@ class Parser {
 
 }  // namespace
 
-Result<JinjaProgram> ParseJinja(std::string_view source) { return Parser(TRY(LexJinja(source))).Run(); }
+Result<JinjaProgram> ParseJinja(std::string_view source) {
+  std::vector<JinjaToken> tokens = TRY(LexJinja(source));
+  JinjaProgram program = TRY(Parser(std::move(tokens)).Run());
+  TRY(CheckJinjaScopes(program));
+  return program;
+}
 
 }  // namespace taskpress

@@ -67,6 +67,11 @@ struct JinjaProgram {
   [[nodiscard]] const JinjaNode& at(int index) const { return nodes[static_cast<size_t>(index)]; }
 };
 
+// jinja2 decides at compile time which scope a name belongs to: a name that a loop reads and that its surroundings assign only after the
+// loop is undefined in the loop, even when a variable of that name exists. Such templates are refused, since we look names up when they are
+// read.
+Status CheckJinjaScopes(const JinjaProgram& program);
+
 // kChatTemplate with the line.
 Result<JinjaProgram> ParseJinja(std::string_view source);
 

@@ -23,7 +23,8 @@ std::filesystem::path FolderOf(const std::filesystem::path& checkpoint) {
 
 Result<std::vector<int64_t>> PrefillLengths(std::vector<int64_t> asked_for, int64_t context) {
   for (const int64_t length : asked_for) {
-    if (length < 1 || length > context) return Fail(ErrorCode::kUsage, "prefill length {}: from 1 to the context of {} is possible", length, context);
+    if (length < 1 || length > context)
+      return Fail(ErrorCode::kUsage, "prefill length {}: from 1 to the context of {} is possible", length, context);
   }
   std::ranges::sort(asked_for);
   asked_for.erase(std::ranges::unique(asked_for).begin(), asked_for.end());

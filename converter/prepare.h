@@ -1,4 +1,5 @@
-// A checkpoint made ready: graphs whose weights are still where they were, tokenizer, metadata. Nothing is quantized until it is written or run.
+// A checkpoint made ready: graphs whose weights are still where they were, tokenizer, metadata. Nothing is quantized until it is written or
+// run.
 #ifndef TASKPRESS_CONVERTER_PREPARE_H_
 #define TASKPRESS_CONVERTER_PREPARE_H_
 

@@ -138,7 +138,7 @@ Status CompareVocabularies(const Tokenizer& tokenizer, const FastTokenizer& fast
     const std::optional<uint8_t> byte = ByteOfPiece(piece);
     if (tokenizer.IsByte(id) && byte && fast.byte_fallback && fast.byte_ids[*byte] == id) continue;
     return Fail(ErrorCode::kTokenizerUnsupported,
-                "id {} is {} in the SentencePiece model and {} in tokenizer.json; the files do not belong together", id, Quoted(piece),
+                "id {} is {} in the SentencePiece model and {} in tokenizer.json; remove the file that is out of date", id, Quoted(piece),
                 Quoted(entry));
   }
   return {};

@@ -42,8 +42,10 @@ Status ResolveTokens(BundleMetadata& metadata, const Tokenizer& tokenizer) {
 }
 
 Result<BundleModel> LoadBundleModel(const Bundle& bundle) {
-  TextModel graphs{.embedder = TRY(ReadMember(bundle, SectionKind::kEmbedder)), .prefill_decode = TRY(ReadMember(bundle, SectionKind::kPrefillDecode))};
-  if (bundle.Find(SectionKind::kPerLayerEmbedder) != nullptr) graphs.per_layer_embedder = TRY(ReadMember(bundle, SectionKind::kPerLayerEmbedder));
+  TextModel graphs{.embedder = TRY(ReadMember(bundle, SectionKind::kEmbedder)),
+                   .prefill_decode = TRY(ReadMember(bundle, SectionKind::kPrefillDecode))};
+  if (bundle.Find(SectionKind::kPerLayerEmbedder) != nullptr)
+    graphs.per_layer_embedder = TRY(ReadMember(bundle, SectionKind::kPerLayerEmbedder));
   const Graph* per_layer = graphs.per_layer_embedder ? &*graphs.per_layer_embedder : nullptr;
   const TextContract contract = TRY(CheckTextContract(graphs.embedder, per_layer, graphs.prefill_decode));
 
@@ -55,8 +57,8 @@ Result<BundleModel> LoadBundleModel(const Bundle& bundle) {
   TRY(InSection(bundle, SectionKind::kMetadata, ResolveTokens(metadata, tokenizer)));
   TRY(InSection(bundle, SectionKind::kMetadata, LintMetadata(metadata, tokenizer)));
   if (metadata.max_num_tokens > contract.context) {
-    return Fail(ErrorCode::kMetadataLint, "{}: metadata promises {} tokens, the model's context has {}", bundle.path, metadata.max_num_tokens,
-                contract.context);
+    return Fail(ErrorCode::kMetadataLint, "{}: metadata promises {} tokens, the model's context has {}", bundle.path,
+                metadata.max_num_tokens, contract.context);
   }
   return BundleModel{.graphs = std::move(graphs), .contract = contract, .metadata = std::move(metadata), .tokenizer = std::move(tokenizer)};
 }

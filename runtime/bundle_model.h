@@ -18,8 +18,8 @@ struct BundleModel {
   Tokenizer tokenizer;
 };
 
-// kBundleSectionMissing, and the errors of ReadTflite, CheckTextContract, DecodeMetadata, Tokenizer::FromModel and LintMetadata, each with the
-// section's name in front.
+// kBundleSectionMissing, and the errors of ReadTflite, CheckTextContract, DecodeMetadata, Tokenizer::FromModel and LintMetadata, each with
+// the section's name in front.
 Result<BundleModel> LoadBundleModel(const Bundle& bundle);
 
 // Completes tokens that the metadata gives by text only, or by id only.

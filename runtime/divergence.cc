@@ -38,7 +38,8 @@ void Divergence::AddWindow(std::span<const int32_t> tokens, std::span<const floa
     const std::span<const float> b = rows_b.subspan(i * vocab, vocab);
     kl_.push_back(KlDivergence(b, a));
     if (std::ranges::max_element(a) - a.begin() == std::ranges::max_element(b) - b.begin()) ++agreed_;
-    for (size_t j = 0; j < vocab; ++j) max_abs_difference_ = std::max(max_abs_difference_, std::abs(static_cast<double>(a[j]) - static_cast<double>(b[j])));
+    for (size_t j = 0; j < vocab; ++j)
+      max_abs_difference_ = std::max(max_abs_difference_, std::abs(static_cast<double>(a[j]) - static_cast<double>(b[j])));
     if (i + 1 == tokens.size()) continue;
     nll_a_ -= LogProbability(a, tokens[i + 1]);
     nll_b_ -= LogProbability(b, tokens[i + 1]);

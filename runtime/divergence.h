@@ -1,4 +1,5 @@
-// How far two models' predictions are apart, position by position: Kullback-Leibler divergence, agreement of the most likely token, perplexities.
+// How far two models' predictions are apart, position by position: Kullback-Leibler divergence, agreement of the most likely token,
+// perplexities.
 #ifndef TASKPRESS_RUNTIME_DIVERGENCE_H_
 #define TASKPRESS_RUNTIME_DIVERGENCE_H_
 
@@ -9,11 +10,11 @@
 namespace taskpress {
 
 struct DivergenceSummary {
-  int64_t positions = 0;          // rows compared
-  double kl_mean = 0;             // KL(b || a) in nats: b is the reference
+  int64_t positions = 0;  // rows compared
+  double kl_mean = 0;     // KL(b || a) in nats: b is the reference
   double kl_p99 = 0;
-  double top1_agreement = 0;      // share of rows with the same most likely token
-  double perplexity_a = 0;        // of the given tokens
+  double top1_agreement = 0;  // share of rows with the same most likely token
+  double perplexity_a = 0;    // of the given tokens
   double perplexity_b = 0;
   double max_abs_difference = 0;  // of two logits
 };

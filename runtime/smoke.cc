@@ -10,7 +10,8 @@ namespace {
 constexpr int32_t kPad = 0;
 constexpr int kPromptTokens = 4;
 constexpr int kReplyTokens = 2;
-// Rows of a call do not influence each other, so a prompt read in one call and token by token gives the same sums; only their order may differ.
+// Rows of a call do not influence each other, so a prompt read in one call and token by token gives the same sums; only their order may
+// differ.
 constexpr float kRelativeTolerance = 1e-3F;
 
 struct Summary {

@@ -46,7 +46,7 @@ bool LooksLikeTask(std::string_view head) {
 }
 
 bool LooksLikeSafetensors(std::string_view head) {
-  // A header length below 100 MB (three zero bytes on top), then JSON.
+  // A header length whose upper half is zero, then JSON.
   return head.size() > 8 && head[8] == '{' && head.substr(4, 4) == std::string_view("\0\0\0\0", 4);
 }
 

@@ -219,7 +219,6 @@ std::vector<uint64_t> PlaceSections(std::span<const SectionToWrite> sections) {
 }
 
 void BuildHeader(flatbuffers::FlatBufferBuilder& builder, std::span<const SectionToWrite> sections, std::span<const uint64_t> offsets) {
-  builder.ForceDefaults(true);  // L6: the reader of 2025 expects both offsets to be present
   const auto system = litertlm::CreateSystemMetadata(
       builder, builder.CreateVector(BuildItems(
                    builder, {{"Authors", "Taskpress"}, {"uuid", DeriveUuid(sections)}, {"creation_timestamp", "1980-01-01T00:00:00Z"}})));
@@ -267,8 +266,9 @@ Status CheckWritable(std::span<const SectionToWrite> sections) {
 }  // namespace
 
 Result<Bundle> ReadLitertlm(const SharedBytes& file, std::string_view name) {
-  Bundle bundle = TRY(ReadFile(file).transform_error([&](Error error) { return WithContext(std::move(error), name); }));
-  bundle.path = name;
+  Result<Bundle> bundle = ReadFile(file);
+  if (!bundle) return std::unexpected(WithContext(std::move(bundle).error(), name));
+  bundle->path = name;
   return bundle;
 }
 

@@ -65,19 +65,18 @@ Status CheckPlainlyStored(const ZipEntry& entry) {
 // T10. Some readers believe the directory, some the local header; both must tell the same story.
 Result<Member> ResolveMember(ByteView file, const ZipDirectory& directory, ZipEntry entry) {
   const std::string name = Printable(entry.name);
-  DecodedZipEntry local = TRY(DecodeLocalHeader(file, entry.header_offset).transform_error([&](Error error) {
-    return WithContext(std::move(error), std::format("entry \"{}\"", name));
-  }));
-  if (local.entry != entry) {
+  const Result<DecodedZipEntry> local = DecodeLocalHeader(file, entry.header_offset);
+  if (!local) return std::unexpected(WithContext(local.error(), std::format("entry \"{}\"", name)));
+  if (local->entry != entry) {
     return Fail(ErrorCode::kZipEntry, "entry \"{}\" of {} bytes: the local header at byte {} says otherwise (\"{}\", {} bytes)", name,
-                entry.size, entry.header_offset, Printable(local.entry.name), local.entry.size);
+                entry.size, entry.header_offset, Printable(local->entry.name), local->entry.size);
   }
-  const std::optional<uint64_t> end = CheckedAdd(local.end, entry.size);
+  const std::optional<uint64_t> end = CheckedAdd(local->end, entry.size);
   if (!end || *end > directory.offset) {
-    return Fail(ErrorCode::kZipEntry, "entry \"{}\": {} bytes from byte {} reach into the directory at {}", name, entry.size, local.end,
+    return Fail(ErrorCode::kZipEntry, "entry \"{}\": {} bytes from byte {} reach into the directory at {}", name, entry.size, local->end,
                 directory.offset);
   }
-  return Member{std::move(entry), local.end};
+  return Member{std::move(entry), local->end};
 }
 
 Result<std::vector<Member>> ReadMembers(ByteView file, const ZipDirectory& directory) {
@@ -197,8 +196,9 @@ std::string EntryNameOf(const SectionToWrite& section) {
 }  // namespace
 
 Result<Bundle> ReadTask(const SharedBytes& file, std::string_view name) {
-  Bundle bundle = TRY(ReadArchive(file).transform_error([&](Error error) { return WithContext(std::move(error), name); }));
-  bundle.path = name;
+  Result<Bundle> bundle = ReadArchive(file);
+  if (!bundle) return std::unexpected(WithContext(std::move(bundle).error(), name));
+  bundle->path = name;
   return bundle;
 }
 

@@ -20,8 +20,8 @@ Result<const Tensor*> Find(const Graph& graph, const Signature& signature, const
 
 Status Expect(const Signature& signature, std::string_view name, const Tensor& tensor, DType type, const Shape& shape) {
   if (tensor.type == type && tensor.shape == shape) return {};
-  return Fail(ErrorCode::kBundleContract, "signature \"{}\", \"{}\": {} {} expected, found {} {}", signature.key, name, NameOf(type), ToString(shape),
-              NameOf(tensor.type), ToString(tensor.shape));
+  return Fail(ErrorCode::kBundleContract, "signature \"{}\", \"{}\": {} {} expected, found {} {}", signature.key, name, NameOf(type),
+              ToString(shape), NameOf(tensor.type), ToString(tensor.shape));
 }
 
 // One signature, one int32 input of one element, one f32 output [1, 1, ...]; returns the output's shape.
@@ -36,7 +36,8 @@ Result<Shape> CheckEmbedder(const Graph& graph, std::string_view member) {
     return Fail(ErrorCode::kBundleContract, "{}: input i32 [1,1] expected, found {} {}", member, NameOf(in.type), ToString(in.shape));
   }
   if (out.type != DType::kF32 || out.shape.size() < 3 || out.shape[0] != 1 || out.shape[1] != 1) {
-    return Fail(ErrorCode::kBundleContract, "{}: output f32 [1,1,...] expected, found {} {}", member, NameOf(out.type), ToString(out.shape));
+    return Fail(ErrorCode::kBundleContract, "{}: output f32 [1,1,...] expected, found {} {}", member, NameOf(out.type),
+                ToString(out.shape));
   }
   return out.shape;
 }
@@ -48,8 +49,8 @@ Status CheckCaches(const Graph& graph, const Signature& signature, const Signatu
       const std::string name = std::format("kv_cache_{}_{}", kind, i);
       const Tensor& expected = *TRY(Find(graph, decode, decode.inputs, name));
       if (expected.type != DType::kF32 || expected.shape.size() != 4 || expected.shape[0] != 1) {
-        return Fail(ErrorCode::kBundleContract, "signature \"{}\", \"{}\": f32 of rank 4 with batch 1 expected, found {} {}", decode.key, name,
-                    NameOf(expected.type), ToString(expected.shape));
+        return Fail(ErrorCode::kBundleContract, "signature \"{}\", \"{}\": f32 of rank 4 with batch 1 expected, found {} {}", decode.key,
+                    name, NameOf(expected.type), ToString(expected.shape));
       }
       TRY(Expect(signature, name, *TRY(Find(graph, signature, signature.inputs, name)), expected.type, expected.shape));
       TRY(Expect(signature, name, *TRY(Find(graph, signature, signature.outputs, name)), expected.type, expected.shape));
@@ -91,7 +92,8 @@ Result<TextContract> CheckTextContract(const Graph& embedder, const Graph* per_l
   contract.hidden_size = TRY(CheckEmbedder(embedder, "embedder")).back();
   if (per_layer_embedder != nullptr) {
     const Shape shape = TRY(CheckEmbedder(*per_layer_embedder, "per_layer_embedder"));
-    if (shape.size() != 4) return Fail(ErrorCode::kBundleContract, "per_layer_embedder: output [1,1,layers,size] expected, found {}", ToString(shape));
+    if (shape.size() != 4)
+      return Fail(ErrorCode::kBundleContract, "per_layer_embedder: output [1,1,layers,size] expected, found {}", ToString(shape));
     contract.num_layers = shape[2];
     contract.per_layer_size = shape[3];
   }
@@ -123,7 +125,8 @@ Result<TextContract> CheckTextContract(const Graph& embedder, const Graph* per_l
                 contract.prefill_lengths.front(), kShortPrefill);
   }
   if (contract.prefill_lengths.back() > contract.context) {
-    return Fail(ErrorCode::kBundleContract, "prefill of {} tokens exceeds the context of {}", contract.prefill_lengths.back(), contract.context);
+    return Fail(ErrorCode::kBundleContract, "prefill of {} tokens exceeds the context of {}", contract.prefill_lengths.back(),
+                contract.context);
   }
   return contract;
 }

@@ -17,7 +17,7 @@ struct TextContract {
   int64_t context = 0;  // slots of the KV cache: the last dimension of the mask
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
-  int64_t num_layers = 0;                // rows of per-layer input, 0 without a per-layer embedder
+  int64_t num_layers = 0;  // rows of per-layer input, 0 without a per-layer embedder
   int64_t per_layer_size = 0;
   int64_t num_caches = 0;                // pairs of kv_cache_k_<i>, kv_cache_v_<i>
   std::vector<int64_t> prefill_lengths;  // ascending

@@ -49,9 +49,9 @@ struct ZipDirectory {
 };
 // The last end record signature where a whole end record fits, as readers look for it; nothing in a file that was cut.
 std::optional<uint64_t> FindEndRecord(ByteView file);
-// kZipStructure when bytes follow the end record or its comment, or directory and end record do not join; kZipUnsupported for split
-// archives.
-Result<ZipDirectory> DecodeEndOfDirectory(ByteView file, uint64_t end_record);
+// `at` is where FindEndRecord found it. kZipStructure when bytes follow the end record or its comment, or directory and end record do not
+// join; kZipUnsupported for split archives.
+Result<ZipDirectory> DecodeEndOfDirectory(ByteView file, uint64_t at);
 
 // Bytes of the local header including its padding, which makes the data start at a multiple of `alignment`.
 uint64_t LocalHeaderBytes(const ZipEntry& entry, uint64_t alignment, uint64_t zip64_from = kZip64From);

@@ -1,10 +1,10 @@
 #include "tools/command.h"
 
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
-#include <charconv>
 
 #include "schema/base/output_file.h"
 
@@ -36,7 +36,10 @@ int ReportError(const Error& error, bool json) {
   const ErrorInfo& info = InfoOf(error.code);
   std::cerr << std::format("taskpress: error {} ({}): {}\n  {}\n", CodeName(error.code), info.title, error.message, info.advice);
   if (json) {
-    PrintJson("error", {{"code", CodeName(error.code)}, {"title", info.title}, {"message", error.message}, {"advice", info.advice},
+    PrintJson("error", {{"code", CodeName(error.code)},
+                        {"title", info.title},
+                        {"message", error.message},
+                        {"advice", info.advice},
                         {"exit_status", static_cast<int>(info.status)}});
   }
   return static_cast<int>(info.status);
@@ -55,7 +58,8 @@ Result<std::vector<int32_t>> ParseTokens(const std::string& text) {
     const Json& ids = list.is_object() && list.contains("ids") ? list["ids"] : list;
     if (!ids.is_array()) return Fail(ErrorCode::kUsage, "{}: a JSON list of token ids is needed", text.substr(1));
     for (const Json& id : ids) {
-      if (!id.is_number_integer() || id < 0 || id > INT32_MAX) return Fail(ErrorCode::kUsage, "{}: {} is not a token id", text.substr(1), id.dump());
+      if (!id.is_number_integer() || id < 0 || id > INT32_MAX)
+        return Fail(ErrorCode::kUsage, "{}: {} is not a token id", text.substr(1), id.dump());
       tokens.push_back(id.get<int32_t>());
     }
     return tokens;
@@ -83,7 +87,8 @@ Result<uint64_t> ParseBytes(const std::string& text) {
   if (unit == "K" || unit == "KiB") shift = 10;
   if (unit == "M" || unit == "MiB") shift = 20;
   if (unit == "G" || unit == "GiB") shift = 30;
-  if (error != std::errc() || shift < 0 || value > (UINT64_MAX >> shift)) return Fail(ErrorCode::kUsage, "\"{}\" is not a size; write 1G, 256M or bytes", text);
+  if (error != std::errc() || shift < 0 || value > (UINT64_MAX >> shift))
+    return Fail(ErrorCode::kUsage, "\"{}\" is not a size; write 1G, 256M or bytes", text);
   return value << shift;
 }
 

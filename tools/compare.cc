@@ -41,7 +41,8 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
   OpenedModel a = TRY(OpenModel(arguments.a, arguments.flags, context));
   OpenedModel b = TRY(OpenModel(arguments.b, arguments.flags, context));
   if (a.session.vocab_size() != b.session.vocab_size()) {
-    return Fail(ErrorCode::kNotComparable, "{} has {} tokens, {} has {}", arguments.a, a.session.vocab_size(), arguments.b, b.session.vocab_size());
+    return Fail(ErrorCode::kNotComparable, "{} has {} tokens, {} has {}", arguments.a, a.session.vocab_size(), arguments.b,
+                b.session.vocab_size());
   }
   const int64_t length = std::min<int64_t>({arguments.window, a.session.context_length(), b.session.context_length()});
   std::vector<std::vector<int32_t>> windows{given};
@@ -63,10 +64,11 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
                           {"tokens", summary.positions},
                           {"max_abs_difference", summary.max_abs_difference}});
   } else {
-    std::cout << std::format("a {}\nb {}\npositions {}\nKL(b || a) mean {:.6f} nats, 99th percentile {:.6f}\ntop-1 agreement {:.4f}\n"
-                             "perplexity a {:.4f}, b {:.4f}, ratio {:.5f}\n",
-                             arguments.a, arguments.b, summary.positions, summary.kl_mean, summary.kl_p99, summary.top1_agreement,
-                             summary.perplexity_a, summary.perplexity_b, summary.perplexity_a / summary.perplexity_b);
+    std::cout << std::format(
+        "a {}\nb {}\npositions {}\nKL(b || a) mean {:.6f} nats, 99th percentile {:.6f}\ntop-1 agreement {:.4f}\n"
+        "perplexity a {:.4f}, b {:.4f}, ratio {:.5f}\n",
+        arguments.a, arguments.b, summary.positions, summary.kl_mean, summary.kl_p99, summary.top1_agreement, summary.perplexity_a,
+        summary.perplexity_b, summary.perplexity_a / summary.perplexity_b);
   }
   return ExitStatus::kOk;
 }
@@ -74,7 +76,8 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
 }  // namespace
 
 Verb AddCompare(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("compare", "How far model A is from model B (the reference): KL divergence, top-1 agreement, perplexity");
+  CLI::App* verb =
+      app.add_subcommand("compare", "How far model A is from model B (the reference): KL divergence, top-1 agreement, perplexity");
   const auto arguments = std::make_shared<CompareArguments>();
   verb->add_option("a", arguments->a, "the model in question: a bundle or a checkpoint")->required();
   verb->add_option("b", arguments->b, "the reference: a bundle or a checkpoint (run in float)")->required();

@@ -52,7 +52,8 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
     return Fail(ErrorCode::kModalityNotAvailable, "--modalities {}: this version converts text only", arguments.modalities);
   }
   if (arguments.method != "absmax") return Fail(ErrorCode::kRecipeSyntax, "--method {}: this version knows absmax", arguments.method);
-  if (arguments.window != "gather" && arguments.window != "mask") return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
+  if (arguments.window != "gather" && arguments.window != "mask")
+    return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
   if (arguments.context < 16 || arguments.context > (1 << 20)) {
     return Fail(ErrorCode::kUsage, "--context {}: from 16 to {} is possible", arguments.context, 1 << 20);
   }
@@ -110,9 +111,19 @@ Result<ExitStatus> DryRun(const ConvertArguments& arguments, const PreparedModel
   if (arguments.json) {
     OrderedJson tensors = OrderedJson::array();
     for (const BundleWeight& weight : model.weights) {
-      tensors.push_back({{"name", weight.name}, {"rows", weight.num_rows}, {"columns", weight.columns}, {"type", NameOf(weight.spec)}, {"bytes", weight.rows->size()}});
+      tensors.push_back({{"name", weight.name},
+                         {"rows", weight.num_rows},
+                         {"columns", weight.columns},
+                         {"type", NameOf(weight.spec)},
+                         {"bytes", weight.rows->size()}});
     }
-    PrintJson("convert", {{"dry_run", true}, {"outputs", rows}, {"tensors", tensors}, {"parameters", model.parameters.text}, {"slice", arguments.slice}, {"recipe", arguments.quant}, {"notes", model.notes}});
+    PrintJson("convert", {{"dry_run", true},
+                          {"outputs", rows},
+                          {"tensors", tensors},
+                          {"parameters", model.parameters.text},
+                          {"slice", arguments.slice},
+                          {"recipe", arguments.quant},
+                          {"notes", model.notes}});
   }
   return ExitStatus::kOk;
 }
@@ -139,20 +150,24 @@ Result<ExitStatus> Convert(const ConvertArguments& arguments) {
   {
     Progress progress(style);
     WriteOptions options{.work = work, .replace = arguments.force};
-    options.on_event = [&progress](const ConvertEvent& event) { progress.Update(event.stage, event.tensor, event.bytes_done, event.bytes_total); };
+    options.on_event = [&progress](const ConvertEvent& event) {
+      progress.Update(event.stage, event.tensor, event.bytes_done, event.bytes_total);
+    };
     written = TRY(WriteBundles(model, outputs, options));
     if (arguments.errors) errors = TRY(MeasureErrors(model, work));
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (!arguments.json) {
-    for (const WrittenBundle& bundle : written) std::cout << std::format("{}  {}  {} bytes\n", bundle.sha256, bundle.path.string(), bundle.bytes);
+    for (const WrittenBundle& bundle : written)
+      std::cout << std::format("{}  {}  {} bytes\n", bundle.sha256, bundle.path.string(), bundle.bytes);
     if (arguments.errors) std::cout << FormatErrorReport(errors);
-    std::cerr << std::format("{} parameters, {}, {:.1f} s, {:.0f} MB of memory at most\n", model.parameters.text, arguments.quant, seconds.count(),
-                             static_cast<double>(memory.peak_anonymous_bytes()) / 1e6);
+    std::cerr << std::format("{} parameters, {}, {:.1f} s, {:.0f} MB of memory at most\n", model.parameters.text, arguments.quant,
+                             seconds.count(), static_cast<double>(memory.peak_anonymous_bytes()) / 1e6);
     return ExitStatus::kOk;
   }
   OrderedJson rows = OrderedJson::array();
-  for (const WrittenBundle& bundle : written) rows.push_back({{"path", bundle.path.string()}, {"bytes", bundle.bytes}, {"sha256", bundle.sha256}});
+  for (const WrittenBundle& bundle : written)
+    rows.push_back({{"path", bundle.path.string()}, {"bytes", bundle.bytes}, {"sha256", bundle.sha256}});
   OrderedJson document{{"outputs", rows},
                        {"seconds", seconds.count()},
                        {"peak_anonymous_bytes", memory.peak_anonymous_bytes()},
@@ -174,7 +189,8 @@ Verb AddConvert(CLI::App& app) {
   verb->add_option("-o,--output", arguments->outputs, "FILE.task, FILE.litertlm, or a folder for both; repeatable")->required();
   verb->add_option("--slice", arguments->slice, "e4b: as stored")->capture_default_str();
   verb->add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();
-  verb->add_option("--tensor-type", arguments->tensor_types, "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");
+  verb->add_option("--tensor-type", arguments->tensor_types,
+                   "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");
   verb->add_option("--method", arguments->method, "how scales are chosen")->capture_default_str();
   verb->add_option("--window", arguments->window, "how sliding layers read the cache: gather or mask")->capture_default_str();
   verb->add_option("--context", arguments->context, "KV cache length")->capture_default_str();

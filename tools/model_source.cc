@@ -39,7 +39,8 @@ Result<Parts> FromCheckpoint(const std::filesystem::path& path, int64_t context)
   Tokenizer tokenizer = TRY(Tokenizer::FromModel(TRY(ViewOrRead(*model.tokenizer, scratch))));
   uint64_t bytes = 0;
   for (const BundleWeight& weight : model.weights) bytes += weight.rows->size();
-  return Parts{.graphs = std::move(model.graphs), .metadata = std::move(model.metadata), .tokenizer = std::move(tokenizer), .model_bytes = bytes};
+  return Parts{
+      .graphs = std::move(model.graphs), .metadata = std::move(model.metadata), .tokenizer = std::move(tokenizer), .model_bytes = bytes};
 }
 
 Result<Parts> FromBundle(const std::filesystem::path& path) {
@@ -85,7 +86,8 @@ Result<std::vector<std::vector<int32_t>>> TextWindows(const OpenedModel& model, 
   std::vector<std::vector<int32_t>> windows;
   for (size_t begin = 0; begin < ids.size(); begin += step) {
     std::vector<int32_t>& window = windows.emplace_back(start);
-    window.insert(window.end(), ids.begin() + static_cast<ptrdiff_t>(begin), ids.begin() + static_cast<ptrdiff_t>(std::min(begin + step, ids.size())));
+    window.insert(window.end(), ids.begin() + static_cast<ptrdiff_t>(begin),
+                  ids.begin() + static_cast<ptrdiff_t>(std::min(begin + step, ids.size())));
   }
   if (windows.back().size() < 2 && windows.size() > 1) windows.pop_back();  // a lone token predicts nothing
   return windows;

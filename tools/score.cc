@@ -42,7 +42,8 @@ Status ScoreWindow(OpenedModel& model, std::span<const int32_t> tokens, bool kee
     const size_t next = static_cast<size_t>(index) + 1;
     if (next == tokens.size()) return {};
     const double log_probability = LogProbability(logits, tokens[next]);
-    if (!std::isfinite(log_probability)) return Fail(ErrorCode::kNotFinite, "log-probability of token {} at position {}", tokens[next], next);
+    if (!std::isfinite(log_probability))
+      return Fail(ErrorCode::kNotFinite, "log-probability of token {} at position {}", tokens[next], next);
     scores.log_probabilities.emplace_back(log_probability);
     scores.nll -= log_probability;
     ++scores.predicted;
@@ -76,7 +77,8 @@ Result<ExitStatus> Score(const ScoreArguments& arguments) {
   const double mean = scores.predicted > 0 ? scores.nll / static_cast<double>(scores.predicted) : 0.0;
   if (arguments.json) {
     OrderedJson log_probabilities = OrderedJson::array();
-    for (const std::optional<double>& value : scores.log_probabilities) log_probabilities.push_back(value ? OrderedJson(*value) : OrderedJson());
+    for (const std::optional<double>& value : scores.log_probabilities)
+      log_probabilities.push_back(value ? OrderedJson(*value) : OrderedJson());
     PrintJson("score", {{"tokens", scores.tokens},
                         {"logprobs", log_probabilities},
                         {"nll", scores.nll},
@@ -84,8 +86,8 @@ Result<ExitStatus> Score(const ScoreArguments& arguments) {
                         {"perplexity", std::exp(mean)},
                         {"predicted_tokens", scores.predicted}});
   } else {
-    std::cout << std::format("tokens {}  predicted {}  nll {:.4f}  per token {:.6f}  perplexity {:.4f}\n", scores.tokens.size(), scores.predicted,
-                             scores.nll, mean, std::exp(mean));
+    std::cout << std::format("tokens {}  predicted {}  nll {:.4f}  per token {:.6f}  perplexity {:.4f}\n", scores.tokens.size(),
+                             scores.predicted, scores.nll, mean, std::exp(mean));
   }
   return ExitStatus::kOk;
 }
@@ -104,7 +106,9 @@ Verb AddScore(CLI::App& app) {
   verb->add_flag("--force", arguments->force, "replace an existing --logits file");
   verb->add_flag("--json", arguments->json, "one JSON document");
   AddRunFlags(*verb, arguments->flags);
-  verb->footer("Examples:\n  taskpress score gemma.task --text sample.txt\n  taskpress score gemma.task --tokens 2,818,5279 --logits out.safetensors --json");
+  verb->footer(
+      "Examples:\n  taskpress score gemma.task --text sample.txt\n  taskpress score gemma.task --tokens 2,818,5279 --logits "
+      "out.safetensors --json");
   return {verb, [arguments] { return Score(*arguments); }};
 }
 

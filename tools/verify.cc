@@ -46,8 +46,8 @@ class StoredRows final : public RowSource {
   uint64_t row_bytes_;
 };
 
-// The lowest signal-to-noise ratio a sound weight of the type has. A wrong, shifted or transposed matrix is near or below 0 dB; 4-bit absmax
-// rounding of rows with heavy outliers stays above this.
+// The lowest signal-to-noise ratio a sound weight of the type has. A wrong, shifted or transposed matrix is near or below 0 dB; 4-bit
+// absmax rounding of rows with heavy outliers stays above this.
 double LowestSnr(const QuantSpec& spec) {
   if (spec.type == DType::kI4) return 3.0;
   if (spec.type == DType::kI8) return 25.0;
@@ -80,17 +80,25 @@ Result<Check> CheckWeights(const TextModel& graphs, const PreparedModel& referen
     const std::optional<StoredWeight> stored = FindStored(graphs, weight.name);
     const Shape shape{weight.num_rows, weight.columns};
     if (!stored || stored->tensor->shape != shape) {
-      return Check{.name = check.name, .ok = false, .detail = std::format("\"{}\" {} is missing or has another shape", weight.name, ToString(shape))};
+      return Check{.name = check.name,
+                   .ok = false,
+                   .detail = std::format("\"{}\" {} is missing or has another shape", weight.name, ToString(shape))};
     }
     const Graph& graph = *stored->graph;
     const QuantSpec spec{.type = stored->tensor->type};
-    const std::span<const float> scales =
-        stored->tensor->quantization == kNone ? std::span<const float>() : ScalesOf(graph.quantizations[static_cast<size_t>(stored->tensor->quantization)]);
+    const std::span<const float> scales = stored->tensor->quantization == kNone
+                                              ? std::span<const float>()
+                                              : ScalesOf(graph.quantizations[static_cast<size_t>(stored->tensor->quantization)]);
     const StoredRows rows(graph.buffers[static_cast<size_t>(stored->tensor->buffer)].bytes, scales, weight.num_rows);
-    const auto original = [&weight](int64_t first, int64_t count, std::span<float> values) { return weight.rows->ReadFloats(first, count, values); };
+    const auto original = [&weight](int64_t first, int64_t count, std::span<float> values) {
+      return weight.rows->ReadFloats(first, count, values);
+    };
     const TensorError error = TRY(MeasureTensorError(weight.name, spec, weight.columns, rows, original, work));
     if (error.snr_db() < LowestSnr(spec)) {
-      return Check{.name = check.name, .ok = false, .detail = std::format("\"{}\" {}: signal-to-noise ratio {:.1f} dB, at least {} expected", weight.name, NameOf(spec), error.snr_db(), LowestSnr(spec))};
+      return Check{.name = check.name,
+                   .ok = false,
+                   .detail = std::format("\"{}\" {}: signal-to-noise ratio {:.1f} dB, at least {} expected", weight.name, NameOf(spec),
+                                         error.snr_db(), LowestSnr(spec))};
     }
     if (error.snr_db() < worst) {
       worst = error.snr_db();
@@ -127,20 +135,25 @@ Result<Check> CheckPredictions(const BundleModel& model, PreparedModel reference
   divergence.AddWindow(tokens, a, b);
   const DivergenceSummary summary = divergence.Summarize();
   return Check{.name = "predictions against the float checkpoint",
-               .detail = std::format("KL mean {:.5f} nats, top-1 agreement {:.3f}, largest logit difference {:.4f}", summary.kl_mean, summary.top1_agreement, summary.max_abs_difference)};
+               .detail = std::format("KL mean {:.5f} nats, top-1 agreement {:.3f}, largest logit difference {:.4f}", summary.kl_mean,
+                                     summary.top1_agreement, summary.max_abs_difference)};
 }
 
 Result<std::vector<Check>> RunChecks(const VerifyArguments& arguments) {
   std::vector<Check> checks;
   const Bundle bundle = TRY(ReadBundle(arguments.file));
-  checks.push_back({.name = "container", .detail = std::format("{}, {} sections, {} bytes", NameOf(bundle.container), bundle.sections.size(), bundle.file_size)});
+  checks.push_back(
+      {.name = "container",
+       .detail = std::format("{}, {} sections, {} bytes", NameOf(bundle.container), bundle.sections.size(), bundle.file_size)});
   for (const std::string& warning : bundle.warnings) std::cerr << "warning: " << warning << "\n";
   TRY(VerifyChecksums(bundle));
-  checks.push_back({.name = "checksums", .detail = bundle.container == Container::kTask ? "CRC-32 of every entry" : "the container has none"});
+  checks.push_back(
+      {.name = "checksums", .detail = bundle.container == Container::kTask ? "CRC-32 of every entry" : "the container has none"});
   const BundleModel model = TRY(LoadBundleModel(bundle));
   checks.push_back({.name = "members and metadata",
-                    .detail = std::format("context {}, vocabulary {}, {} caches, prefill lengths from {} to {}", model.contract.context, model.contract.vocab_size,
-                                          model.contract.num_caches, model.contract.prefill_lengths.front(), model.contract.prefill_lengths.back())});
+                    .detail = std::format("context {}, vocabulary {}, {} caches, prefill lengths from {} to {}", model.contract.context,
+                                          model.contract.vocab_size, model.contract.num_caches, model.contract.prefill_lengths.front(),
+                                          model.contract.prefill_lengths.back())});
   TRY(SmokeRun(model.graphs, model.metadata, arguments.flags.threads));
   checks.push_back({.name = "smoke run", .detail = "finite logits, prefill and decode agree"});
   if (arguments.against.empty()) return checks;
@@ -169,7 +182,8 @@ Result<ExitStatus> Verify(const VerifyArguments& arguments) {
 }  // namespace
 
 Verb AddVerify(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("verify", "Check a bundle: structure, metadata lint, a smoke run, and its numbers against the checkpoint");
+  CLI::App* verb =
+      app.add_subcommand("verify", "Check a bundle: structure, metadata lint, a smoke run, and its numbers against the checkpoint");
   const auto arguments = std::make_shared<VerifyArguments>();
   verb->add_option("file", arguments->file, "a .task or .litertlm bundle")->required();
   verb->add_option("--against", arguments->against, "the checkpoint it was made from");

@@ -25,10 +25,12 @@ inline void CheckInvariants(const Result<Bundle>& bundle, const SharedBytes& fil
   }
   Require(!bundle->sections.empty());
   uint64_t end = 0;
+  uint64_t payload = 0;
   std::vector<SectionToWrite> sections;
   for (const Section& section : bundle->sections) {
     Require(section.offset >= end && RangeInside(section.offset, section.bytes->size(), file->size()));
     end = section.offset + section.bytes->size();
+    payload += section.bytes->size();
     const ByteView view = section.bytes->view();
     Require(view.empty() || view.data() == file->view().data() + section.offset);
     Require(!section.name.empty() && IsUtf8(section.name));
@@ -39,7 +41,7 @@ inline void CheckInvariants(const Result<Bundle>& bundle, const SharedBytes& fil
   }
   for (const Container container : {Container::kTask, Container::kLitertlm}) {
     const Result<BundleLayout> layout = PlanBundle(container, sections);
-    if (layout) Require(layout->offsets.size() == sections.size() && layout->file_size > end - bundle->sections.front().offset);
+    if (layout) Require(layout->offsets.size() == sections.size() && layout->file_size > payload);
   }
   const Status checksums = VerifyChecksums(*bundle);
   Require(checksums || checksums.error().code == ErrorCode::kZipChecksum);

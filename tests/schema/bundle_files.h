@@ -67,10 +67,11 @@ inline std::vector<SectionToWrite> SmallSections() {
 
 // Writes and commits `path`; the container follows from its extension.
 inline Status WriteBundleTo(const std::filesystem::path& path, std::span<const SectionToWrite> sections) {
-  const Container container = *ContainerFromPath(path);
-  const BundleLayout layout = TRY(PlanBundle(container, sections));
+  const std::optional<Container> container = ContainerFromPath(path);
+  if (!container) return Fail(ErrorCode::kUsage, "{}: not the name of a bundle", path.string());
+  const BundleLayout layout = TRY(PlanBundle(*container, sections));
   OutputFile file = TRY(OutputFile::Create(path, layout.file_size, {.replace = true}));
-  TRY(WriteBundle(container, sections, file));
+  TRY(WriteBundle(*container, sections, file));
   return file.Commit();
 }
 

@@ -120,6 +120,20 @@ TEST_F(BundleTest, AFileOfTheWrongSizeIsRefused) {
   }
 }
 
+TEST_F(BundleTest, EveryByteIsWrittenWhateverTheFileHeldBefore) {
+  for (const char* name : {"a.task", "a.litertlm"}) {
+    const std::vector<SectionToWrite> sections = SmallSections();
+    ASSERT_THAT(WriteBundleTo(folder_ / name, sections), Succeeds());
+    const std::string clean = ReadAll(folder_ / name);
+    Result<OutputFile> file = OutputFile::Create(folder_ / name, clean.size(), {.replace = true});
+    ASSERT_THAT(file, Succeeds());
+    ASSERT_THAT(file->WriteAt(0, AsBytes(std::string(clean.size(), '\xff'))), Succeeds());
+    ASSERT_THAT(WriteBundle(*ContainerFromPath(name), sections, *file), Succeeds());
+    ASSERT_THAT(file->Commit(), Succeeds());
+    EXPECT_TRUE(ReadAll(folder_ / name) == clean) << name;
+  }
+}
+
 TEST_F(BundleTest, BigSourcesAreCopiedBlockByBlock) {
   std::string big(5'000'001, '\0');
   for (size_t i = 0; i < big.size(); ++i) big[i] = static_cast<char>(i * 2654435761U >> 13);

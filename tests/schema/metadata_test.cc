@@ -125,11 +125,16 @@ TEST(MetadataTest, ATaskMayHoldLlmMetadataWithAStartToken) {
 }
 
 TEST(MetadataTest, TransformerParametersInFieldOneAreNotTakenForAStartToken) {
-  // LlmParameters field 1 is a message of settings: {1: 1 (varint)} parses as a TokenUnion that holds nothing.
-  const std::string message = std::string("\x0a\x02\x08\x01") + EncodeMetadata(Container::kTask, Gemma());
+  // LlmParameters field 1 is a message of settings: {1: 1 (varint)} parses as a TokenUnion that holds nothing. With ids instead of texts
+  // all other fields parse as LlmMetadata, too.
+  BundleMetadata metadata = Gemma();
+  metadata.start_token = IdOnly(2);
+  metadata.stop_tokens = {IdOnly(106)};
+  const std::string message = std::string("\x0a\x02\x08\x01") + EncodeMetadata(Container::kTask, metadata);
   const Result<BundleMetadata> decoded = DecodeText(Container::kTask, message);
   ASSERT_THAT(decoded, Succeeds());
-  EXPECT_EQ(decoded->start_token, TextOnly("<bos>"));
+  EXPECT_EQ(decoded->start_token, IdOnly(2));
+  EXPECT_THAT(decoded->stop_tokens, testing::ElementsAre(IdOnly(106)));
 }
 
 TEST(MetadataTest, TheOlderPromptTemplateGivesTheSameTurn) {

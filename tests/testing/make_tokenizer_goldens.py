@@ -119,7 +119,10 @@ STATEMENTS = [
     "{% if false %}{{ raise_exception('never') }}{% endif %}ok", "{% set x, y = 1, 2 %}{{ x }}{{ y }}", "a{# comment #}b", "a {#- tight -#} b", "  {% if true %}\n  x\n  {% endif %}\n  y\n", "  {{ s }}  \n  {%- if true -%}  \n z {%- endif %}\n", "line1\n{% if true %}\nline2\n{% endif %}\nline3\n",
     "{%+ if true %}x{% endif +%}\ny", "  {%+ if true %}x{% endif %}", "\n\n", "x\r\ny\r\n", "{{ '{% raw %}' }}", "{{ s -}}   \n  t", "a   {{- s }}", "{% for i in l -%}\n  {{ i }}\n{%- endfor %}", "{% for i in l %}{% for j in l %}{{ loop.index }}{% endfor %}{% endfor %}", "{% for x in s %}[{{ x }}]{% endfor %}",
     "{% for x in missing %}a{% endfor %}b", "{% for x in 5 %}a{% endfor %}", "{% for k in a %}{{ k }}{% endfor %}", "{% if %}", "{% endif %}", "{{ }}", "{{ 1 +", "{% for x in l %}", "{% unknown %}", "{% macro f() %}{% endmacro %}", "{{ 'unterminated }}", "{# open", "{% set = 1 %}", "{{ (1 }}", "{% for x in l %}{% endif %}",
-    "{% set x %}captured{% endset %}{{ x }}", "{% if true -%}   \n\n  x{% endif %}", "x\n   {# c #}\ny", "{% if true %}{% set z = 5 %}{% endif %}{{ z }}", "{% for x in [1] %}{% if true %}{% set q = 5 %}{% endif %}{{ q }}{% endfor %}{{ q }}", "{{ [\n1,\n2\n] }}", "{%- set x = 1 -%}  {{ x }}", "{{ 1 }}\n{{ 2 }}\n",
+    "{% set x %}captured{% endset %}{{ x }}", "{% if true -%}   \n\n  x{% endif %}", "x\n   {# c #}\ny", "{% if true %}{% set z = 5 %}{% endif %}{{ z }}", "{% for x in [1] %}{% if true %}{% set q = 5 %}{% endif %}{{ q }}{% endfor %}{{ q }}", "{{ [\n1,\n2\n] }}",
+    "{% if 1 if 1 else 0 %}x{% endif %}", "{% if 0, 1 %}x{% endif %}", "{{ s is string is string }}", "{{ 1 if s is string if 1 else 2 }}", "{{ s is string in l }}",
+    "{% for x in l %}{{ s }}{% endfor %}{% set s = 1 %}", "{{ s }}{% for x in l %}{{ s }}{% endfor %}{% set s = 1 %}", "{% for x in l %}{% set s = x %}{{ s }}{% endfor %}{% set s = 1 %}{{ s }}",
+    "{%- set x = 1 -%}  {{ x }}", "{{ 1 }}\n{{ 2 }}\n",
 ]
 VARIABLES = {"a": {"b": {"c": "deep"}}, "d": {"k": 1}, "l": [1, 2, 3], "l2": ["x", "y"], "s": "Hello", "b": 0}
 

@@ -24,7 +24,8 @@ search() {
   git_in "$tree" grep --untracked -nIE "$pattern" -- "$@" | cut -c1-200 | sed "s/^/$what: /"
 }
 
-# The sources that no CMakeLists.txt beside or above them lists. A wire format may be listed without its ending, as what it is generated from.
+# The sources that no CMakeLists.txt beside or above them lists. A wire format may be listed without its ending, and so
+# may a fuzz target: taskpress_fuzz(name).
 orphans() {
   git_in "$1" ls-files --cached --others --exclude-standard -- '*.cc' '*.proto' '*.fbs' | while read -r file; do
     [ -e "$1/$file" ] || continue  # deleted, not yet committed
@@ -32,7 +33,7 @@ orphans() {
     listed=no
     while [ "$listed" = no ] && [ "$folder" != . ]; do
       folder=$(dirname "$folder")
-      name=$(echo "${file#"$folder"/}" | sed -e 's/[.]cc$/[.]cc/' -e 's/[.]\(proto\|fbs\)$/([.]\1)?/')
+      name=$(echo "${file#"$folder"/}" | sed -e 's/^\(.*_fuzz\)[.]cc$/(\1[.]cc|taskpress_fuzz[(]\1)/' -e 's/[.]cc$/[.]cc/' -e 's/[.]\(proto\|fbs\)$/([.]\1)?/')
       ! grep -qE "(^|[[:space:](\"]|[}]/)$name([[:space:])\"]|$)" "$1/$folder/CMakeLists.txt" 2>/dev/null || listed=yes
     done
     [ "$listed" = yes ] || echo "no CMakeLists.txt builds it: $file"
@@ -56,7 +57,7 @@ git_in "$planted" init --quiet
 plant() {
   rm -rf "${planted:?}"/*
   mkdir -p "$planted/$(dirname "$2")" "$planted/schema" "$planted/tests/data"
-  echo 'taskpress_room(schema SOURCES base/listed.cc ${CMAKE_CURRENT_SOURCE_DIR}/listed.proto also_listed.cc) wire(by_stem)' >"$planted/schema/CMakeLists.txt"
+  echo 'taskpress_room(schema SOURCES base/listed.cc ${CMAKE_CURRENT_SOURCE_DIR}/listed.proto also_listed.cc) wire(by_stem) taskpress_fuzz(json_fuzz LINKS x)' >"$planted/schema/CMakeLists.txt"
   echo "$3" >"$planted/$2"
   found=$(violations "$planted")
   case $1 in
@@ -68,12 +69,14 @@ plant() {
 plant good schema/base/listed.cc '// fine'
 plant good schema/also_listed.cc 'constexpr int kTodoList = 1;'
 plant good schema/listed.proto 'syntax = "proto3";'
+plant good schema/json_fuzz.cc '// a fuzz target'
 plant good schema/by_stem.fbs 'table A {}'
 plant good README.md 'see https://example.org/home/page and share/work/'
 plant good tests/data/text.txt "files under /ho""me/user"
 plant bad schema/orphan.cc '// nobody builds me'
 plant bad schema/listed.cc '// base/listed.cc is another file'
 plant bad schema/orphan.proto 'syntax = "proto3";'
+plant bad schema/task_fuzz.cc '// a fuzz target that is not listed'
 plant bad schema/by_stem.cc '// only the wire format of this name is listed'
 plant bad README.md "run /wo""rk/main/tools"
 plant bad tools/a.sh "cd /ho""me/me"
