@@ -17,7 +17,7 @@ namespace {
 using oracle::Tokens;
 
 // Both sides compute in float32 in different orders (our reference kernels: sums in float64). The logits lie in [-30, 30].
-constexpr double kTolerance = 1e-4;
+constexpr double kTolerance = 5e-5;
 
 constexpr int64_t kContext = 224;
 
@@ -33,15 +33,20 @@ TextModel BuildMicro(WindowForm window) {
   return model;
 }
 
-// The golden logits of a prompt are its last rows: all of them for short prompts, one for long ones.
+// The golden logits of a prompt are all rows when it is short, else the last. They have columns for picture and sound tokens, which a text
+// model does not predict.
+constexpr size_t kLongestFullPrompt = 33;
+
 double WorstError(Session& session, const Tokens& prompt, std::span<const float> golden) {
-  const auto width = static_cast<size_t>(session.vocab_size());
-  const size_t first = prompt.size() - golden.size() / width;
+  const size_t rows = prompt.size() <= kLongestFullPrompt ? prompt.size() : 1;
+  const size_t width = golden.size() / rows;
+  const size_t first = prompt.size() - rows;
   double worst = 0.0;
   const auto compare = [&](size_t row, std::span<const float> logits) {
     if (row < first) return;
-    for (size_t i = 0; i < width; ++i) {
-      worst = std::max(worst, std::abs(static_cast<double>(logits[i]) - static_cast<double>(golden[(row - first) * width + i])));
+    for (size_t i = 0; i < logits.size(); ++i) {
+      const double error = std::abs(static_cast<double>(logits[i]) - static_cast<double>(golden[(row - first) * width + i]));
+      worst = std::isnan(error) ? HUGE_VAL : std::max(worst, error);
     }
   };
   EXPECT_TRUE(session
@@ -58,7 +63,7 @@ double WorstError(Session& session, const Tokens& prompt, std::span<const float>
 }
 
 void ExpectGoldenLogits(WindowForm window, Kernels kernels, size_t prompts) {
-  Session session = Session::Create(BuildMicro(window), {.kernels = kernels, .threads = 2}).value();
+  Session session = Session::Create(BuildMicro(window), {.kernels = kernels, .threads = 1}).value();
   const oracle::TrustingSafetensors goldens = oracle::GoldenTensors("e4b");
   for (size_t p = 0; p < prompts; ++p) {
     session.Reset();
