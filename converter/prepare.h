@@ -1,4 +1,5 @@
-// A checkpoint made ready: graphs whose weights are still where they were, tokenizer, metadata. Nothing is quantized until it is written or run.
+// A checkpoint made ready: graphs whose weights are still where they were, tokenizer, metadata. Nothing is quantized until it is written or
+// run.
 #ifndef TASKPRESS_CONVERTER_PREPARE_H_
 #define TASKPRESS_CONVERTER_PREPARE_H_
 
@@ -21,6 +22,7 @@ namespace taskpress {
 struct PrepareOptions {
   Recipe recipe;
   TextModelOptions model;
+  bool score_signature = false;  // adds score_<T> with the T of ScoreLength()
 };
 
 struct PreparedModel {
@@ -36,7 +38,10 @@ struct PreparedModel {
   std::vector<std::string> notes;
 };
 
-// Reads config.json, binds and checks all weights, builds the graphs, derives and lints the metadata.
+inline constexpr int64_t kMaxContext = 1 << 20;
+
+// Reads config.json, binds and checks all weights, builds the graphs, derives and lints the metadata. kUsage for a context below 1 or above
+// kMaxContext, kFileNotFound for a checkpoint that is not there, and the errors of all it reads.
 Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options);
 
 // Lengths as clients need them: within the context, ascending from a short one (8 is added when the shortest exceeds 32), no duplicates.

@@ -10,7 +10,8 @@ namespace {
 constexpr int32_t kPad = 0;
 constexpr int kPromptTokens = 4;
 constexpr int kReplyTokens = 2;
-// Rows of a call do not influence each other, so a prompt read in one call and token by token gives the same sums; only their order may differ.
+// Rows of a call do not influence each other, so a prompt read in one call and token by token gives the same sums; only their order may
+// differ.
 constexpr float kRelativeTolerance = 1e-3F;
 
 struct Summary {
@@ -46,6 +47,9 @@ std::vector<int32_t> Prompt(const BundleMetadata& metadata, int32_t vocab_size, 
 
 Status SmokeRun(const TextModel& graphs, const BundleMetadata& metadata, int threads) {
   Session session = TRY(Session::Create(graphs, {.kernels = Kernels::kReference, .threads = threads}));
+  if (session.context_length() <= kReplyTokens) {
+    return Fail(ErrorCode::kSmokeFailed, "smoke run: a context of {} tokens is too short to say anything", session.context_length());
+  }
   const std::vector<int32_t> prompt = Prompt(metadata, session.vocab_size(), session.context_length());
   TRY(session.Prefill(std::span(prompt).first(prompt.size() - 1)));
   const Summary at_once = TRY(Summarize(TRY(session.Decode(prompt.back()))));

@@ -21,12 +21,15 @@ struct CompareArguments {
 };
 
 // Rows of both models for one window: [tokens, vocab].
-Result<std::vector<float>> WindowLogits(OpenedModel& model, std::span<const int32_t> tokens) {
+Result<std::vector<float>> WindowLogits(std::string_view path, OpenedModel& model, std::span<const int32_t> tokens) {
   std::vector<float> rows;
   rows.reserve(tokens.size() * static_cast<size_t>(model.session.vocab_size()));
   model.session.Reset();
-  TRY(model.session.Score(tokens, [&](int32_t /*index*/, std::span<const float> logits) -> Status {
+  TRY(model.session.Score(tokens, [&](int32_t index, std::span<const float> logits) -> Status {
     if (StopRequested()) return Fail(ErrorCode::kInterrupted, "while comparing");
+    if (!std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) {
+      return Fail(ErrorCode::kNotFinite, "{}: among the logits after token {} of a window", path, index);
+    }
     rows.insert(rows.end(), logits.begin(), logits.end());
     return {};
   }));
@@ -41,15 +44,16 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
   OpenedModel a = TRY(OpenModel(arguments.a, arguments.flags, context));
   OpenedModel b = TRY(OpenModel(arguments.b, arguments.flags, context));
   if (a.session.vocab_size() != b.session.vocab_size()) {
-    return Fail(ErrorCode::kNotComparable, "{} has {} tokens, {} has {}", arguments.a, a.session.vocab_size(), arguments.b, b.session.vocab_size());
+    return Fail(ErrorCode::kNotComparable, "{} has {} tokens, {} has {}", arguments.a, a.session.vocab_size(), arguments.b,
+                b.session.vocab_size());
   }
   const int64_t length = std::min<int64_t>({arguments.window, a.session.context_length(), b.session.context_length()});
   std::vector<std::vector<int32_t>> windows{given};
   if (given.empty()) windows = TRY(TextWindows(a, TRY(ReadTextFile(arguments.text_file)), length));
   Divergence divergence(a.session.vocab_size());
   for (const std::vector<int32_t>& window : windows) {
-    const std::vector<float> rows_a = TRY(WindowLogits(a, window));
-    const std::vector<float> rows_b = TRY(WindowLogits(b, window));
+    const std::vector<float> rows_a = TRY(WindowLogits(arguments.a, a, window));
+    const std::vector<float> rows_b = TRY(WindowLogits(arguments.b, b, window));
     divergence.AddWindow(window, rows_a, rows_b);
   }
   const DivergenceSummary summary = divergence.Summarize();
@@ -63,10 +67,11 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
                           {"tokens", summary.positions},
                           {"max_abs_difference", summary.max_abs_difference}});
   } else {
-    std::cout << std::format("a {}\nb {}\npositions {}\nKL(b || a) mean {:.6f} nats, 99th percentile {:.6f}\ntop-1 agreement {:.4f}\n"
-                             "perplexity a {:.4f}, b {:.4f}, ratio {:.5f}\n",
-                             arguments.a, arguments.b, summary.positions, summary.kl_mean, summary.kl_p99, summary.top1_agreement,
-                             summary.perplexity_a, summary.perplexity_b, summary.perplexity_a / summary.perplexity_b);
+    std::cout << std::format(
+        "a {}\nb {}\npositions {}\nKL(b || a) mean {:.6f} nats, 99th percentile {:.6f}\ntop-1 agreement {:.4f}\n"
+        "perplexity a {:.4f}, b {:.4f}, ratio {:.5f}\n",
+        arguments.a, arguments.b, summary.positions, summary.kl_mean, summary.kl_p99, summary.top1_agreement, summary.perplexity_a,
+        summary.perplexity_b, summary.perplexity_a / summary.perplexity_b);
   }
   return ExitStatus::kOk;
 }
@@ -74,7 +79,8 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
 }  // namespace
 
 Verb AddCompare(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("compare", "How far model A is from model B (the reference): KL divergence, top-1 agreement, perplexity");
+  CLI::App* verb =
+      app.add_subcommand("compare", "How far model A is from model B (the reference): KL divergence, top-1 agreement, perplexity");
   const auto arguments = std::make_shared<CompareArguments>();
   verb->add_option("a", arguments->a, "the model in question: a bundle or a checkpoint")->required();
   verb->add_option("b", arguments->b, "the reference: a bundle or a checkpoint (run in float)")->required();

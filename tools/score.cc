@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
@@ -42,7 +43,8 @@ Status ScoreWindow(OpenedModel& model, std::span<const int32_t> tokens, bool kee
     const size_t next = static_cast<size_t>(index) + 1;
     if (next == tokens.size()) return {};
     const double log_probability = LogProbability(logits, tokens[next]);
-    if (!std::isfinite(log_probability)) return Fail(ErrorCode::kNotFinite, "log-probability of token {} at position {}", tokens[next], next);
+    if (!std::isfinite(log_probability))
+      return Fail(ErrorCode::kNotFinite, "log-probability of token {} at position {}", tokens[next], next);
     scores.log_probabilities.emplace_back(log_probability);
     scores.nll -= log_probability;
     ++scores.predicted;
@@ -67,6 +69,12 @@ Status WriteLogits(const ScoreArguments& arguments, const Scores& scores, int32_
 
 Result<ExitStatus> Score(const ScoreArguments& arguments) {
   if (arguments.tokens.empty() == arguments.text_file.empty()) return Fail(ErrorCode::kUsage, "give either --tokens or --text");
+  if (!arguments.logits_file.empty() && !arguments.force) {  // before the work, not after it
+    std::error_code ignored;
+    if (std::filesystem::exists(arguments.logits_file, ignored)) {
+      return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", arguments.logits_file);
+    }
+  }
   OpenedModel model = TRY(OpenModel(arguments.file, arguments.flags, arguments.checkpoint_context));
   Scores scores;
   for (const std::vector<int32_t>& window : TRY(Windows(arguments, model))) {
@@ -76,7 +84,8 @@ Result<ExitStatus> Score(const ScoreArguments& arguments) {
   const double mean = scores.predicted > 0 ? scores.nll / static_cast<double>(scores.predicted) : 0.0;
   if (arguments.json) {
     OrderedJson log_probabilities = OrderedJson::array();
-    for (const std::optional<double>& value : scores.log_probabilities) log_probabilities.push_back(value ? OrderedJson(*value) : OrderedJson());
+    for (const std::optional<double>& value : scores.log_probabilities)
+      log_probabilities.push_back(value ? OrderedJson(*value) : OrderedJson());
     PrintJson("score", {{"tokens", scores.tokens},
                         {"logprobs", log_probabilities},
                         {"nll", scores.nll},
@@ -84,8 +93,8 @@ Result<ExitStatus> Score(const ScoreArguments& arguments) {
                         {"perplexity", std::exp(mean)},
                         {"predicted_tokens", scores.predicted}});
   } else {
-    std::cout << std::format("tokens {}  predicted {}  nll {:.4f}  per token {:.6f}  perplexity {:.4f}\n", scores.tokens.size(), scores.predicted,
-                             scores.nll, mean, std::exp(mean));
+    std::cout << std::format("tokens {}  predicted {}  nll {:.4f}  per token {:.6f}  perplexity {:.4f}\n", scores.tokens.size(),
+                             scores.predicted, scores.nll, mean, std::exp(mean));
   }
   return ExitStatus::kOk;
 }
@@ -104,7 +113,9 @@ Verb AddScore(CLI::App& app) {
   verb->add_flag("--force", arguments->force, "replace an existing --logits file");
   verb->add_flag("--json", arguments->json, "one JSON document");
   AddRunFlags(*verb, arguments->flags);
-  verb->footer("Examples:\n  taskpress score gemma.task --text sample.txt\n  taskpress score gemma.task --tokens 2,818,5279 --logits out.safetensors --json");
+  verb->footer(
+      "Examples:\n  taskpress score gemma.task --text sample.txt\n  taskpress score gemma.task --tokens 2,818,5279 --logits "
+      "out.safetensors --json");
   return {verb, [arguments] { return Score(*arguments); }};
 }
 
