@@ -28,7 +28,9 @@ struct BenchArguments {
 
 struct Series {
   std::vector<double> runs;
-  [[nodiscard]] double mean() const { return runs.empty() ? 0.0 : std::accumulate(runs.begin(), runs.end(), 0.0) / static_cast<double>(runs.size()); }
+  [[nodiscard]] double mean() const {
+    return runs.empty() ? 0.0 : std::accumulate(runs.begin(), runs.end(), 0.0) / static_cast<double>(runs.size());
+  }
   // Of the sample, as llama-bench prints it.
   [[nodiscard]] double deviation() const {
     if (runs.size() < 2) return 0.0;
@@ -80,10 +82,12 @@ Status RunOnce(const BenchArguments& arguments, OpenedModel& model, Timings* tim
 }
 
 Result<ExitStatus> Bench(const BenchArguments& arguments) {
-  if (arguments.prefill < 1 || arguments.decode < 1 || arguments.repetitions < 1) return Fail(ErrorCode::kUsage, "-p, -n and -r must be at least 1");
+  if (arguments.prefill < 1 || arguments.decode < 1 || arguments.repetitions < 1)
+    return Fail(ErrorCode::kUsage, "-p, -n and -r must be at least 1");
   OpenedModel model = TRY(OpenModel(arguments.file, arguments.flags, arguments.checkpoint_context));
   if (arguments.prefill + arguments.decode > model.session.context_length()) {
-    return Fail(ErrorCode::kContextFull, "-p {} and -n {} exceed the context of {}", arguments.prefill, arguments.decode, model.session.context_length());
+    return Fail(ErrorCode::kContextFull, "-p {} and -n {} exceed the context of {}", arguments.prefill, arguments.decode,
+                model.session.context_length());
   }
   TRY(RunOnce(arguments, model, nullptr));  // warm-up: compiles signatures, packs weights, touches pages
   Timings timings;
@@ -101,11 +105,14 @@ Result<ExitStatus> Bench(const BenchArguments& arguments) {
                         {"cpu", CpuName()}});
     return ExitStatus::kOk;
   }
-  std::cout << std::format("{}\n{}, {} threads, {} kernels, {} runs after a warm-up\n\n", arguments.file, CpuName(), threads, arguments.flags.kernels, arguments.repetitions);
+  std::cout << std::format("{}\n{}, {} threads, {} kernels, {} runs after a warm-up\n\n", arguments.file, CpuName(), threads,
+                           arguments.flags.kernels, arguments.repetitions);
   std::cout << std::format("| {:24} | {:>20} |\n|{:-<26}|{:->22}|\n", "test", "mean +- sd", "", "");
   const auto row = [](std::string_view name, const std::string& value) { std::cout << std::format("| {:24} | {:>20} |\n", name, value); };
-  row(std::format("prefill {} (tok/s)", arguments.prefill), std::format("{:.1f} +- {:.1f}", timings.prefill.mean(), timings.prefill.deviation()));
-  row(std::format("decode {} (tok/s)", arguments.decode), std::format("{:.1f} +- {:.1f}", timings.decode.mean(), timings.decode.deviation()));
+  row(std::format("prefill {} (tok/s)", arguments.prefill),
+      std::format("{:.1f} +- {:.1f}", timings.prefill.mean(), timings.prefill.deviation()));
+  row(std::format("decode {} (tok/s)", arguments.decode),
+      std::format("{:.1f} +- {:.1f}", timings.decode.mean(), timings.decode.deviation()));
   row("time to first token (s)", std::format("{:.3f} +- {:.3f}", timings.first_token.mean(), timings.first_token.deviation()));
   row("load (s)", std::format("{:.3f}", model.load_seconds));
   row("model (MB)", std::format("{:.1f}", static_cast<double>(model.model_bytes) / 1e6));

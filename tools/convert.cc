@@ -114,13 +114,17 @@ void PrintPlan(const PreparedModel& model) {
 
 Result<ExitStatus> DryRun(const ConvertArguments& arguments, const PreparedModel& model, std::span<const std::filesystem::path> outputs) {
   OrderedJson rows = OrderedJson::array();
-  if (!arguments.json) PrintPlan(model);
+  std::string sizes;
   for (const std::filesystem::path& path : outputs) {
     const std::optional<Container> container = ContainerFromPath(path);
     if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
     const uint64_t bytes = TRY(ForecastBundleSize(model, *container));
     rows.push_back({{"path", path.string()}, {"bytes", bytes}});
-    if (!arguments.json) std::cout << std::format("{}: {} bytes, not written (--dry-run)\n", path.string(), bytes);
+    sizes += std::format("{}: {} bytes, not written (--dry-run)\n", path.string(), bytes);
+  }
+  if (!arguments.json) {
+    PrintPlan(model);
+    std::cout << sizes;
   }
   if (arguments.json) {
     OrderedJson tensors = OrderedJson::array();

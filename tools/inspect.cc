@@ -67,14 +67,16 @@ OrderedJson OpHistogram(const Subgraph& subgraph) {
 OrderedJson MetadataJson(const BundleMetadata& metadata) {
   OrderedJson stops = OrderedJson::array();
   for (const TokenText& stop : metadata.stop_tokens) stops.push_back({{"id", stop.id}, {"text", stop.text}});
-  OrderedJson json{{"stop_tokens", stops},
-                   {"user_prefix", metadata.user.prefix},
-                   {"user_suffix", metadata.user.suffix},
-                   {"model_prefix", metadata.model.prefix},
-                   {"model_suffix", metadata.model.suffix},
-                   {"max_num_tokens", metadata.max_num_tokens},
-                   {"model_type", metadata.model_type},
-                   {"sampler", {{"type", "top_p"}, {"k", metadata.sampler.k}, {"p", metadata.sampler.p}, {"temperature", metadata.sampler.temperature}}}};
+  OrderedJson json{
+      {"stop_tokens", stops},
+      {"user_prefix", metadata.user.prefix},
+      {"user_suffix", metadata.user.suffix},
+      {"model_prefix", metadata.model.prefix},
+      {"model_suffix", metadata.model.suffix},
+      {"max_num_tokens", metadata.max_num_tokens},
+      {"model_type", metadata.model_type},
+      {"sampler",
+       {{"type", "top_p"}, {"k", metadata.sampler.k}, {"p", metadata.sampler.p}, {"temperature", metadata.sampler.temperature}}}};
   if (metadata.start_token) json["start_token"] = {{"id", metadata.start_token->id}, {"text", metadata.start_token->text}};
   return json;
 }
@@ -86,7 +88,9 @@ OrderedJson Loaders(const Bundle& bundle) {
   loaders.push_back({{"name", "LiteRT-LM 0.18 (CPU)"}, {"loads", true}, {"note", "by its extension; other versions are not tested"}});
   for (const Section& section : bundle.sections) {
     if (section.bytes->size() >= kTwoGiB) {
-      loaders.push_back({{"name", "readers without 64-bit buffers (iOS, legacy TFLite)"}, {"loads", false}, {"note", std::format("section {} exceeds 2 GiB", section.name)}});
+      loaders.push_back({{"name", "readers without 64-bit buffers (iOS, legacy TFLite)"},
+                         {"loads", false},
+                         {"note", std::format("section {} exceeds 2 GiB", section.name)}});
     }
   }
   return loaders;
@@ -111,7 +115,12 @@ Status InspectModel(const InspectArguments& arguments, const Section& section, I
     const Subgraph& subgraph = graph->subgraphs[static_cast<size_t>(signature.subgraph)];
     const OrderedJson inputs = SideJson(*graph, signature, signature.inputs);
     const OrderedJson outputs = SideJson(*graph, signature, signature.outputs);
-    out.signatures.push_back({{"section", section.name}, {"key", signature.key}, {"inputs", inputs}, {"outputs", outputs}, {"operators", subgraph.ops.size()}, {"operator_counts", OpHistogram(subgraph)}});
+    out.signatures.push_back({{"section", section.name},
+                              {"key", signature.key},
+                              {"inputs", inputs},
+                              {"outputs", outputs},
+                              {"operators", subgraph.ops.size()},
+                              {"operator_counts", OpHistogram(subgraph)}});
     out.text += std::format("    [{}] {} operators;", signature.key, subgraph.ops.size());
     for (const auto& [name, type] : inputs.items()) {
       if (!name.starts_with("kv_cache") || name.ends_with("_0")) out.text += std::format(" {} {}", name, type.get<std::string>());
@@ -121,7 +130,8 @@ Status InspectModel(const InspectArguments& arguments, const Section& section, I
   if (!arguments.tensors) return {};
   ForEachWeight(*graph, [&](const Tensor& tensor) {
     const uint64_t bytes = graph->buffers[static_cast<size_t>(tensor.buffer)].bytes->size();
-    out.tensors.push_back({{"section", section.name}, {"name", tensor.name}, {"type", NameOf(tensor.type)}, {"shape", tensor.shape}, {"bytes", bytes}});
+    out.tensors.push_back(
+        {{"section", section.name}, {"name", tensor.name}, {"type", NameOf(tensor.type)}, {"shape", tensor.shape}, {"bytes", bytes}});
     out.text += std::format("      {:56} {:5} {:18} {:12}\n", tensor.name, NameOf(tensor.type), ToString(tensor.shape), bytes);
   });
   return {};
@@ -140,7 +150,8 @@ Result<ExitStatus> Inspect(const InspectArguments& arguments) {
   Inspection out;
   for (const std::string& warning : bundle.warnings) std::cerr << "warning: " << warning << "\n";
   for (const Section& section : bundle.sections) {
-    OrderedJson row{{"kind", InfoOf(section.kind).name}, {"name", section.name}, {"offset", section.offset}, {"bytes", section.bytes->size()}};
+    OrderedJson row{
+        {"kind", InfoOf(section.kind).name}, {"name", section.name}, {"offset", section.offset}, {"bytes", section.bytes->size()}};
     out.text += std::format("  {:20} {:12} at {:12}", section.name, section.bytes->size(), section.offset);
     if (arguments.hash) {
       std::vector<std::byte> scratch;
@@ -155,15 +166,17 @@ Result<ExitStatus> Inspect(const InspectArguments& arguments) {
   }
   const OrderedJson loaders = Loaders(bundle);
   if (!arguments.json) {
-    std::cout << std::format("{}: {}{}, {} bytes, {} sections\n{}", arguments.file, NameOf(bundle.container), bundle.version.empty() ? "" : " " + bundle.version,
-                             bundle.file_size, bundle.sections.size(), out.text);
+    std::cout << std::format("{}: {}{}, {} bytes, {} sections\n{}", arguments.file, NameOf(bundle.container),
+                             bundle.version.empty() ? "" : " " + bundle.version, bundle.file_size, bundle.sections.size(), out.text);
     for (const OrderedJson& loader : loaders) {
-      std::cout << std::format("  {} {}: {}\n", loader["loads"].get<bool>() ? "loads in" : "NOT for", loader["name"].get<std::string>(), loader["note"].get<std::string>());
+      std::cout << std::format("  {} {}: {}\n", loader["loads"].get<bool>() ? "loads in" : "NOT for", loader["name"].get<std::string>(),
+                               loader["note"].get<std::string>());
     }
     return ExitStatus::kOk;
   }
-  OrderedJson document{{"container", NameOf(bundle.container)}, {"version", bundle.version}, {"bytes", bundle.file_size}, {"sections", out.sections},
-                       {"signatures", out.signatures}, {"parameters", out.parameters}, {"metadata", out.metadata}};
+  OrderedJson document{
+      {"container", NameOf(bundle.container)}, {"version", bundle.version},    {"bytes", bundle.file_size}, {"sections", out.sections},
+      {"signatures", out.signatures},          {"parameters", out.parameters}, {"metadata", out.metadata}};
   if (arguments.tensors) document["tensors"] = out.tensors;
   document["loaders"] = loaders;
   document["warnings"] = bundle.warnings;

@@ -46,7 +46,7 @@ uint64_t MemoryWatch::peak_anonymous_bytes() {
 }
 
 uint64_t PeakResidentBytes() {
-  struct rusage usage {};
+  struct rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }

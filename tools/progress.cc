@@ -18,7 +18,9 @@ constexpr double kBarPeriod = 0.1;   // seconds between redraws
 constexpr double kLinePeriod = 5.0;  // seconds between plain lines
 constexpr int kBarWidth = 30;
 
-double Share(uint64_t done, uint64_t total) { return total == 0 ? 0.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total)); }
+double Share(uint64_t done, uint64_t total) {
+  return total == 0 ? 0.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+}
 
 }  // namespace
 
@@ -64,7 +66,8 @@ void Progress::ShowBar(std::string_view item, uint64_t done, uint64_t total, dou
   const auto filled = static_cast<int>(share * kBarWidth);
   std::string line = std::format("\r\x1b[K{:7} ", stage_);
   if (total > 0) {
-    line += std::format("[{}{}] {:3.0f}%", std::string(static_cast<size_t>(filled), '#'), std::string(static_cast<size_t>(kBarWidth - filled), '.'), share * 100);
+    line += std::format("[{}{}] {:3.0f}%", std::string(static_cast<size_t>(filled), '#'),
+                        std::string(static_cast<size_t>(kBarWidth - filled), '.'), share * 100);
     if (seconds > 0.2 && share > 0) {
       line += std::format(" {:.0f} MB/s ETA {:.0f}s", static_cast<double>(done) / 1e6 / seconds, seconds / share - seconds);
     }
@@ -75,7 +78,12 @@ void Progress::ShowBar(std::string_view item, uint64_t done, uint64_t total, dou
 
 void Progress::ShowLine(std::string_view item, uint64_t done, uint64_t total, double seconds) const {
   if (style_ == ProgressStyle::kJson) {
-    const OrderedJson event{{"schema", "taskpress/progress/1"}, {"stage", stage_}, {"tensor", item}, {"bytes_done", done}, {"bytes_total", total}, {"seconds", seconds}};
+    const OrderedJson event{{"schema", "taskpress/progress/1"},
+                            {"stage", stage_},
+                            {"tensor", item},
+                            {"bytes_done", done},
+                            {"bytes_total", total},
+                            {"seconds", seconds}};
     std::cerr << event.dump() << "\n";
   } else if (total > 0) {
     std::cerr << std::format("{}: {:.0f}% of {:.1f} MB {}\n", stage_, Share(done, total) * 100, static_cast<double>(total) / 1e6, item);

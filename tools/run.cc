@@ -118,9 +118,9 @@ Result<ExitStatus> Run(const RunArguments& arguments) {
                       {"time_to_first_token_s", reply.first_token_seconds},
                       {"load_s", model.load_seconds}});
   } else {
-    std::cerr << std::format("[{} prompt tokens, {:.1f} tok/s; {} generated, {:.1f} tok/s; first token after {:.3f} s; {}]\n", reply.prompt_tokens,
-                             Rate(prefilled, reply.prefill_seconds), reply.tokens.size(), Rate(decoded, reply.decode_seconds),
-                             reply.first_token_seconds, reply.stop_reason);
+    std::cerr << std::format("[{} prompt tokens, {:.1f} tok/s; {} generated, {:.1f} tok/s; first token after {:.3f} s; {}]\n",
+                             reply.prompt_tokens, Rate(prefilled, reply.prefill_seconds), reply.tokens.size(),
+                             Rate(decoded, reply.decode_seconds), reply.first_token_seconds, reply.stop_reason);
   }
   return ExitStatus::kOk;
 }
@@ -142,7 +142,9 @@ Verb AddRun(CLI::App& app) {
   verb->add_option("--context", arguments->checkpoint_context, "KV cache length when FILE is a checkpoint")->capture_default_str();
   verb->add_flag("--json", arguments->json, "one JSON document");
   AddRunFlags(*verb, arguments->flags);
-  verb->footer("Examples:\n  taskpress run gemma.task -p \"Once upon a time\" -n 64\n  taskpress run gemma.litertlm --chat -p \"Hello\" --temperature 0.8 --seed 1");
+  verb->footer(
+      "Examples:\n  taskpress run gemma.task -p \"Once upon a time\" -n 64\n  taskpress run gemma.litertlm --chat -p \"Hello\" "
+      "--temperature 0.8 --seed 1");
   return {verb, [arguments] { return Run(*arguments); }};
 }
 

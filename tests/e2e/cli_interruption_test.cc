@@ -157,8 +157,8 @@ TEST_F(CliInterruptionTest, AConversionNeedsLittleMemoryOfItsOwn) {
       TaskpressJson({"convert", Wide().string(), "-o", output_.string(), "-o", (folder_.path() / "wide.litertlm").string(), "--context",
                      "64", "--prefill", "8", "--threads", "2"});
   // Graphs, a few row blocks per thread, the smoke run's caches and buffers: not the 100 MB of the checkpoint nor the 27 MB of the bundle.
-  EXPECT_LT(report["peak_anonymous_bytes"], 25'000'000) << report["peak_anonymous_bytes"];
-  RecordProperty("peak_anonymous_bytes", report["peak_anonymous_bytes"].dump());
+  // 11 MB were measured.
+  EXPECT_LT(report["peak_anonymous_bytes"].get<uint64_t>(), 20'000'000U);
 }
 #endif
 

@@ -234,8 +234,9 @@ TEST_F(CliTest, ProgressAsJsonIsOneEventALineAndReachesItsEnd) {
     const nlohmann::json event = nlohmann::json::parse(line);
     EXPECT_EQ(event["schema"], "taskpress/progress/1");
     EXPECT_THAT(KeysOf(event), IsSupersetOf({"stage", "tensor", "bytes_done", "bytes_total", "seconds"}));
-    if (stages.empty() || stages.back() != event["stage"]) stages.push_back(event["stage"]);
-    if (event["stage"] == "write") last_write = event;
+    const std::string stage = event["stage"];
+    if (stages.empty() || stages.back() != stage) stages.push_back(stage);
+    if (stage == "write") last_write = event;
   }
   EXPECT_THAT(stages, ElementsAre("write", "verify", "smoke"));
   EXPECT_GT(last_write["bytes_total"], 0);

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 
 #include "runtime/divergence.h"
 #include "tests/e2e/micro_bundles.h"
@@ -87,7 +86,6 @@ TEST_P(MicroBundleOnKernelsTest, LogitsOfEveryPositionAreThoseOfTransformers) {
     const std::vector<float> rows = ScoreAll(session, prompts[p]);
     const double worst = WorstAgainstGolden(p, rows, prompts[p].size(), static_cast<size_t>(session.vocab_size()));
     EXPECT_LE(worst, kLogitTolerance) << "prompt " << p;
-    RecordProperty("prompt" + std::to_string(p), std::to_string(worst));
   }
 }
 
@@ -233,31 +231,29 @@ TEST_F(MicroBundleTest, LikelihoodsOfHeldOutTextAreThoseOfTransformers) {
 }
 
 // Activations are rounded to 8 bits at run time. Both kernels round the same float to the same code, but floats that differ in the last bit
-// may fall on either side of a rounding boundary; such a flip is as large as a quantization step, and what follows differs by a part of the
-// quantization noise. So the bound is on the whole: far closer to each other than either is to the float model.
-TEST_F(MicroBundleTest, QuantizedKernelsAreCloserToEachOtherThanToTheFloatModel) {
+// may fall on either side of a rounding boundary. Until the first such flip the kernels are as close as float kernels are; in this window
+// the first token has none. A flip is as large as a quantization step, and what follows differs by a small part of the quantization noise:
+// KL 2e-6 and 4e-6 nats were measured between the kernels, 1.7e-3 (int8) and 0.18 (int4) to the float model.
+TEST_F(MicroBundleTest, QuantizedKernelsAreMuchCloserToEachOtherThanToTheFloatModel) {
   const Tokens window = oracle::GoldenWindows()[2];
   const std::span<const int32_t> tokens = std::span(window).first(64);
   Session exact = OpenSession(F32Task(), Kernels::kXnnpack);
   const std::vector<float> float_rows = ScoreAll(exact, tokens);
-  for (const auto& [recipe, bound] : {std::pair{"dynamic_int8", 2e-3}, std::pair{"dynamic_int4", 2e-3}}) {
+  for (const char* recipe : {"dynamic_int8", "dynamic_int4"}) {
     const std::filesystem::path path = Make(recipe, {.recipe = recipe});
     Session fast = OpenSession(path, Kernels::kXnnpack);
     Session plain = OpenSession(path, Kernels::kReference);
     const std::vector<float> fast_rows = ScoreAll(fast, tokens);
     const std::vector<float> plain_rows = ScoreAll(plain, tokens);
+    const auto vocab = static_cast<size_t>(fast.vocab_size());
+    EXPECT_LE(MaxDifference(std::span(fast_rows).first(vocab), std::span(plain_rows).first(vocab)), kLogitTolerance) << recipe;
+
     Divergence between(fast.vocab_size());
     between.AddWindow(tokens, fast_rows, plain_rows);
     Divergence from_float(fast.vocab_size());
     from_float.AddWindow(tokens, fast_rows, float_rows);
-    EXPECT_LE(between.Summarize().kl_mean, bound) << recipe;
-    EXPECT_LE(between.Summarize().kl_mean, 0.5 * from_float.Summarize().kl_mean) << recipe;
-    RecordProperty(std::string(recipe) + "_between", std::format("{}", between.Summarize().kl_mean));
-    RecordProperty(std::string(recipe) + "_float", std::format("{}", from_float.Summarize().kl_mean));
-    const auto vocab = static_cast<size_t>(fast.vocab_size());
-    const double first = MaxDifference(std::span(fast_rows).first(vocab), std::span(plain_rows).first(vocab));
-    RecordProperty(std::string(recipe) + "_first", std::format("{}", first));
-    EXPECT_LE(first, 0.05) << recipe;
+    EXPECT_LE(between.Summarize().kl_mean, 1e-4) << recipe;
+    EXPECT_LE(between.Summarize().kl_mean, 0.05 * from_float.Summarize().kl_mean) << recipe;
   }
 }
 
