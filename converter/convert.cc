@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <set>
 
 #include "converter/member_writer.h"
 #include "runtime/bundle_model.h"
@@ -26,11 +27,13 @@ std::vector<Member> MembersOf(const PreparedModel& model) {
   return members;
 }
 
-// Counts bytes over all members of one output.
+// Counts bytes over all model members of one output.
 class Meter {
  public:
-  Meter(std::function<void(const ConvertEvent&)> on_event, std::string_view stage, uint64_t total)
-      : on_event_(std::move(on_event)), event_{.stage = stage, .bytes_total = total} {}
+  Meter(std::function<void(const ConvertEvent&)> on_event, std::string_view stage)
+      : on_event_(std::move(on_event)), event_{.stage = stage} {}
+  // Before the first byte.
+  void Expect(uint64_t bytes) { event_.bytes_total += bytes; }
   void operator()(std::string_view tensor, uint64_t bytes) {
     const std::scoped_lock lock(mutex_);
     event_.tensor = tensor;
@@ -64,6 +67,7 @@ Result<std::vector<SectionToWrite>> StreamedSections(const PreparedModel& model,
       return WriteMember(*graph, std::move(*image), file, offset, work,
                          [meter](std::string_view tensor, uint64_t bytes) { (*meter)(tensor, bytes); });
     };
+    meter->Expect(image->size);
     sections.push_back({.kind = member.kind, .size = image->size, .write = write});
   }
   return sections;
@@ -89,6 +93,32 @@ Result<std::string> HashFile(const std::filesystem::path& path) {
     file->Forget(offset, length);
   }
   return hash.FinishHex();
+}
+
+Result<Container> ContainerOf(const std::filesystem::path& path) {
+  const std::optional<Container> container = ContainerFromPath(path);
+  if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
+  return *container;
+}
+
+// Two spellings of one file are one output.
+std::filesystem::path FinalPath(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path final_path = std::filesystem::weakly_canonical(path, error);
+  return error ? path : final_path;
+}
+
+Status CheckOutputs(std::span<const std::filesystem::path> outputs, bool replace) {
+  std::set<std::filesystem::path> seen;
+  for (const std::filesystem::path& path : outputs) {
+    TRY(ContainerOf(path));
+    if (!seen.insert(FinalPath(path)).second) return Fail(ErrorCode::kUsage, "{}: named twice as output", path.string());
+    std::error_code ignored;  // what cannot be looked at cannot be created either, and that says why
+    if (!replace && std::filesystem::exists(path, ignored)) {
+      return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", path.string());
+    }
+  }
+  return {};
 }
 
 Status CheckNotStopped(const WriteOptions& options) {
@@ -131,12 +161,6 @@ Result<OutputFile> WritePart(const std::filesystem::path& path, Container contai
   return file;
 }
 
-Result<Container> ContainerOf(const std::filesystem::path& path) {
-  const std::optional<Container> container = ContainerFromPath(path);
-  if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
-  return *container;
-}
-
 Result<WrittenBundle> Finish(OutputFile& file) {
   TRY(file.Commit());
   return WrittenBundle{.path = file.path(), .bytes = file.size(), .sha256 = TRY(HashFile(file.path()))};
@@ -145,25 +169,19 @@ Result<WrittenBundle> Finish(OutputFile& file) {
 }  // namespace
 
 Result<uint64_t> ForecastBundleSize(const PreparedModel& model, Container container) {
-  const auto meter = std::make_shared<Meter>(nullptr, "write", 0);
+  const auto meter = std::make_shared<Meter>(nullptr, "write");
   return TRY(PlanBundle(container, TRY(StreamedSections(model, container, {}, meter)))).file_size;
 }
 
 Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std::span<const std::filesystem::path> outputs,
                                                 const WriteOptions& options) {
-  for (const std::filesystem::path& path : outputs) {
-    TRY(ContainerOf(path));
-    if (std::ranges::count(outputs, path) > 1) return Fail(ErrorCode::kUsage, "{}: named twice as output", path.string());
-    if (!options.replace && std::filesystem::exists(path)) {
-      return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", path.string());
-    }
-  }
+  TRY(CheckOutputs(outputs, options.replace));
   std::vector<WrittenBundle> written;
   for (const std::filesystem::path& path : outputs) {
     const Container container = TRY(ContainerOf(path));
     std::vector<SectionToWrite> sections;
     if (written.empty()) {
-      const auto meter = std::make_shared<Meter>(options.on_event, "write", TRY(ForecastBundleSize(model, container)));
+      const auto meter = std::make_shared<Meter>(options.on_event, "write");
       sections = TRY(StreamedSections(model, container, options, meter));
     } else {
       Announce(options, "copy");

@@ -44,7 +44,9 @@ class Streamer {
  private:
   Status PadTo(uint64_t offset, uint64_t end) {
     static constexpr std::array<std::byte, 64> kZeros{};
-    return file_.WriteAt(base_ + end, ByteView(kZeros).first(offset - end));
+    TRY(file_.WriteAt(base_ + end, ByteView(kZeros).first(offset - end)));
+    Notify("", offset - end);
+    return {};
   }
 
   void Notify(std::string_view tensor, uint64_t bytes) {

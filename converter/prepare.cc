@@ -15,8 +15,12 @@ namespace {
 constexpr int64_t kLongestShortPrefill = 32;
 constexpr int64_t kShortPrefill = 8;
 
-std::filesystem::path FolderOf(const std::filesystem::path& checkpoint) {
-  return std::filesystem::is_directory(checkpoint) ? checkpoint : checkpoint.parent_path();
+Result<std::filesystem::path> FolderOf(const std::filesystem::path& checkpoint) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(checkpoint, error);
+  if (status.type() == std::filesystem::file_type::directory) return checkpoint;
+  if (std::filesystem::exists(status)) return checkpoint.parent_path();
+  return Fail(ErrorCode::kFileNotFound, "{}: cannot open the checkpoint: {}", checkpoint.string(), error.message());
 }
 
 }  // namespace
@@ -40,18 +44,24 @@ int64_t ScoreLength(int64_t vocab_size, int64_t context) {
 }
 
 Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options) {
-  const std::filesystem::path folder = FolderOf(checkpoint);
+  const std::filesystem::path folder = TRY(FolderOf(checkpoint));
+  const int64_t context = options.model.context;
+  if (context < 1 || context > kMaxContext) return Fail(ErrorCode::kUsage, "context {}: from 1 to {} is possible", context, kMaxContext);
+  // First of all: what is no checkpoint has no config.json worth complaining about.
+  std::unique_ptr<Checkpoint> tensors = TRY(OpenSafetensorsCheckpoint(checkpoint));
   PreparedModel model{.source = checkpoint.string(), .config = TRY(ReadGemma3nConfig(folder / "config.json"))};
   model.parameters = CountParameters(model.config);
   model.notes = model.config.notes;
 
-  TextWeights weights = TRY(TextWeights::Bind(TRY(OpenSafetensorsCheckpoint(checkpoint)), model.config));
+  TextWeights weights = TRY(TextWeights::Bind(std::move(tensors), model.config));
   model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
   TRY(weights.ApplyRecipe(options.recipe));
   model.resolved_recipe = weights.resolved_recipe();
   model.graphs.embedder = TRY(BuildEmbedder(model.config, weights));
   model.graphs.per_layer_embedder = TRY(BuildPerLayerEmbedder(model.config, weights));
-  model.graphs.prefill_decode = TRY(BuildPrefillDecode(model.config, weights, options.model));
+  TextModelOptions text = options.model;
+  if (options.score_signature) text.score_length = ScoreLength(model.config.text_vocab_size(), context);
+  model.graphs.prefill_decode = TRY(BuildPrefillDecode(model.config, weights, text));
   model.contract = TRY(CheckTextContract(model.graphs.embedder, &*model.graphs.per_layer_embedder, model.graphs.prefill_decode));
   model.weights.assign(weights.handed_out().begin(), weights.handed_out().end());
 
@@ -65,7 +75,7 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
   ChatMetadata chat = TRY(ReadChatMetadata(folder, tokenizer));
   model.metadata = std::move(chat.metadata);
   model.notes.insert(model.notes.end(), chat.notes.begin(), chat.notes.end());
-  model.metadata.max_num_tokens = static_cast<int32_t>(options.model.context);
+  model.metadata.max_num_tokens = static_cast<int32_t>(context);
   model.metadata.model_type = "gemma3n";
   TRY(ResolveTokens(model.metadata, tokenizer));
   TRY(LintMetadata(model.metadata, tokenizer));

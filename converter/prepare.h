@@ -22,6 +22,7 @@ namespace taskpress {
 struct PrepareOptions {
   Recipe recipe;
   TextModelOptions model;
+  bool score_signature = false;  // adds score_<T> with the T of ScoreLength()
 };
 
 struct PreparedModel {
@@ -37,7 +38,10 @@ struct PreparedModel {
   std::vector<std::string> notes;
 };
 
-// Reads config.json, binds and checks all weights, builds the graphs, derives and lints the metadata.
+inline constexpr int64_t kMaxContext = 1 << 20;
+
+// Reads config.json, binds and checks all weights, builds the graphs, derives and lints the metadata. kUsage for a context below 1 or above
+// kMaxContext, kFileNotFound for a checkpoint that is not there, and the errors of all it reads.
 Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options);
 
 // Lengths as clients need them: within the context, ascending from a short one (8 is added when the shortest exceeds 32), no duplicates.

@@ -90,24 +90,27 @@ class SafetensorsCheckpoint final : public Checkpoint {
     const Place& place = places_[static_cast<size_t>(own - tensors_.data())];
     const TensorView& view = *place.view;
     TRY(CheckBlock(view, block, out.size()));
-    TRY(place.file->CheckUnchanged());
+    ReadBlock(view, block, out);
+    return place.file->CheckUnchanged();  // afterwards: until then the file could have been cut
+  }
+
+ private:
+  static void ReadBlock(const TensorView& view, const RowBlock& block, std::span<float> out) {
+    if (out.empty()) return;
     const auto columns = static_cast<uint64_t>(MatrixColumns(view.shape()));
     const uint64_t element_bytes = static_cast<uint64_t>(InfoOf(view.type()).bits) / 8;
     const auto first = static_cast<uint64_t>(block.first_row) * columns + static_cast<uint64_t>(block.first_column);
     const auto row_length = static_cast<uint64_t>(block.num_columns);
-    if (out.empty()) return {};
     const std::byte* from = view.bytes().data() + first * element_bytes;
     if (row_length == columns) {
       ToFloat(view.type(), from, out);
-      return {};
+      return;
     }
     for (; !out.empty(); out = out.subspan(row_length), from += columns * element_bytes) {
       ToFloat(view.type(), from, out.first(row_length));
     }
-    return {};
   }
 
- private:
   std::string description_;
   std::vector<SafetensorsFile> files_;
   std::vector<Place> places_;  // [tensors]

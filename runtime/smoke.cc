@@ -47,6 +47,9 @@ std::vector<int32_t> Prompt(const BundleMetadata& metadata, int32_t vocab_size, 
 
 Status SmokeRun(const TextModel& graphs, const BundleMetadata& metadata, int threads) {
   Session session = TRY(Session::Create(graphs, {.kernels = Kernels::kReference, .threads = threads}));
+  if (session.context_length() <= kReplyTokens) {
+    return Fail(ErrorCode::kSmokeFailed, "smoke run: a context of {} tokens is too short to say anything", session.context_length());
+  }
   const std::vector<int32_t> prompt = Prompt(metadata, session.vocab_size(), session.context_length());
   TRY(session.Prefill(std::span(prompt).first(prompt.size() - 1)));
   const Summary at_once = TRY(Summarize(TRY(session.Decode(prompt.back()))));

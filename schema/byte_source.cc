@@ -44,9 +44,8 @@ class MappedSource final : public ByteSource {
   [[nodiscard]] ByteView view() const override { return bytes_; }
   Status Read(uint64_t offset, ByteSpan out) const override {
     TRY(CheckRange(*this, offset, out.size()));
-    TRY(file_->CheckUnchanged());
     std::ranges::copy(bytes_.subspan(offset, out.size()), out.begin());
-    return {};
+    return file_->CheckUnchanged();
   }
 
  private:

@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 
@@ -20,6 +19,24 @@ extern "C" void HandleStop(int /*signal*/) {
   }
 }
 
+// Numbers from 0 separated by commas; an empty text has none.
+Result<std::vector<int32_t>> ParseList(std::string_view option, const std::string& text) {
+  std::vector<int32_t> numbers;
+  if (text.empty()) return numbers;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    int32_t number = 0;
+    const auto [next, error] = std::from_chars(at, end, number);
+    if (error != std::errc() || number < 0 || (next != end && *next != ',')) {
+      return Fail(ErrorCode::kUsage, "{} {}: whole numbers separated by commas are needed, 2,5,9", option, text);
+    }
+    numbers.push_back(number);
+    if (next == end) return numbers;
+    at = next + 1;
+  }
+}
+
 }  // namespace
 
 const std::atomic<bool>& StopRequested() { return stop_requested; }
@@ -30,6 +47,8 @@ void InstallSignalHandlers() {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGXFSZ, &action, nullptr);
 }
 
 int ReportError(const Error& error, bool json) {
@@ -52,8 +71,8 @@ void PrintJson(std::string_view verb, OrderedJson document) {
 }
 
 Result<std::vector<int32_t>> ParseTokens(const std::string& text) {
-  std::vector<int32_t> tokens;
   if (text.starts_with("@")) {
+    std::vector<int32_t> tokens;
     const Json list = TRY(ReadJsonFile(text.substr(1)));
     const Json& ids = list.is_object() && list.contains("ids") ? list["ids"] : list;
     if (!ids.is_array()) return Fail(ErrorCode::kUsage, "{}: a JSON list of token ids is needed", text.substr(1));
@@ -64,32 +83,18 @@ Result<std::vector<int32_t>> ParseTokens(const std::string& text) {
     }
     return tokens;
   }
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  while (at < end) {
-    int32_t id = 0;
-    const auto [next, error] = std::from_chars(at, end, id);
-    if (error != std::errc() || id < 0 || (next != end && *next != ',')) {
-      return Fail(ErrorCode::kUsage, "--tokens {}: ids separated by commas are needed, or @file.json", text);
-    }
-    tokens.push_back(id);
-    at = next == end ? end : next + 1;
-  }
-  return tokens;
+  return ParseList("--tokens", text);
 }
 
-Result<uint64_t> ParseBytes(const std::string& text) {
-  uint64_t value = 0;
-  const auto [next, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit(next, text.data() + text.size());
-  int shift = -1;
-  if (unit.empty()) shift = 0;
-  if (unit == "K" || unit == "KiB") shift = 10;
-  if (unit == "M" || unit == "MiB") shift = 20;
-  if (unit == "G" || unit == "GiB") shift = 30;
-  if (error != std::errc() || shift < 0 || value > (UINT64_MAX >> shift))
-    return Fail(ErrorCode::kUsage, "\"{}\" is not a size; write 1G, 256M or bytes", text);
-  return value << shift;
+Result<std::vector<int64_t>> ParseLengths(std::string_view option, const std::string& text) {
+  const std::vector<int32_t> numbers = TRY(ParseList(option, text));
+  return std::vector<int64_t>(numbers.begin(), numbers.end());
+}
+
+Status CheckThreads(int threads) {
+  constexpr int kMostThreads = 1024;
+  if (threads >= 0 && threads <= kMostThreads) return {};
+  return Fail(ErrorCode::kUsage, "--threads {}: from 0 (all cores) to {} is possible", threads, kMostThreads);
 }
 
 }  // namespace taskpress

@@ -37,14 +37,17 @@ int ReportError(const Error& error, bool json);
 // The document with its "schema": "taskpress/<verb>/1" first, indented, to stdout.
 void PrintJson(std::string_view verb, OrderedJson document);
 
-// Set by SIGINT and SIGTERM. Output parts are removed and the process ends with status 130; a second signal ends it at once.
+// Set by SIGINT and SIGTERM. Output parts are removed and the process ends with status 130; a second signal ends it at once. SIGXFSZ is
+// ignored: writing beyond a limit is then an error like a full disk.
 const std::atomic<bool>& StopRequested();
 void InstallSignalHandlers();
 
-// "2,5,9" or "@file.json" (a JSON list of ids). kUsage.
+// "2,5,9" or "@file.json" (a JSON list of ids, or an object with "ids"). kUsage.
 Result<std::vector<int32_t>> ParseTokens(const std::string& text);
-// "1G", "256M", "1048576". kUsage.
-Result<uint64_t> ParseBytes(const std::string& text);
+// "8,32,128", the value of `option`. kUsage.
+Result<std::vector<int64_t>> ParseLengths(std::string_view option, const std::string& text);
+// 0 means all cores. kUsage for a negative number or more threads than any machine is good for.
+Status CheckThreads(int threads);
 
 }  // namespace taskpress
 

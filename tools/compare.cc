@@ -21,12 +21,15 @@ struct CompareArguments {
 };
 
 // Rows of both models for one window: [tokens, vocab].
-Result<std::vector<float>> WindowLogits(OpenedModel& model, std::span<const int32_t> tokens) {
+Result<std::vector<float>> WindowLogits(std::string_view path, OpenedModel& model, std::span<const int32_t> tokens) {
   std::vector<float> rows;
   rows.reserve(tokens.size() * static_cast<size_t>(model.session.vocab_size()));
   model.session.Reset();
-  TRY(model.session.Score(tokens, [&](int32_t /*index*/, std::span<const float> logits) -> Status {
+  TRY(model.session.Score(tokens, [&](int32_t index, std::span<const float> logits) -> Status {
     if (StopRequested()) return Fail(ErrorCode::kInterrupted, "while comparing");
+    if (!std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) {
+      return Fail(ErrorCode::kNotFinite, "{}: among the logits after token {} of a window", path, index);
+    }
     rows.insert(rows.end(), logits.begin(), logits.end());
     return {};
   }));
@@ -49,8 +52,8 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
   if (given.empty()) windows = TRY(TextWindows(a, TRY(ReadTextFile(arguments.text_file)), length));
   Divergence divergence(a.session.vocab_size());
   for (const std::vector<int32_t>& window : windows) {
-    const std::vector<float> rows_a = TRY(WindowLogits(a, window));
-    const std::vector<float> rows_b = TRY(WindowLogits(b, window));
+    const std::vector<float> rows_a = TRY(WindowLogits(arguments.a, a, window));
+    const std::vector<float> rows_b = TRY(WindowLogits(arguments.b, b, window));
     divergence.AddWindow(window, rows_a, rows_b);
   }
   const DivergenceSummary summary = divergence.Summarize();

@@ -33,14 +33,9 @@ struct ConvertArguments {
 };
 
 Result<std::vector<int64_t>> AskedPrefillLengths(const ConvertArguments& arguments) {
-  std::vector<int64_t> lengths;
-  if (arguments.prefill.empty()) {
-    for (const int64_t length : TextModelOptions{}.prefill_lengths) {
-      if (length <= arguments.context) lengths.push_back(length);
-    }
-    return lengths;
-  }
-  for (const int32_t length : TRY(ParseTokens(arguments.prefill))) lengths.push_back(length);
+  if (!arguments.prefill.empty()) return ParseLengths("--prefill", arguments.prefill);
+  std::vector<int64_t> lengths = TextModelOptions{}.prefill_lengths;
+  std::erase_if(lengths, [&](int64_t length) { return length > arguments.context; });
   return lengths;
 }
 
@@ -54,20 +49,24 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   if (arguments.method != "absmax") return Fail(ErrorCode::kRecipeSyntax, "--method {}: this version knows absmax", arguments.method);
   if (arguments.window != "gather" && arguments.window != "mask")
     return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
-  if (arguments.context < 16 || arguments.context > (1 << 20)) {
-    return Fail(ErrorCode::kUsage, "--context {}: from 16 to {} is possible", arguments.context, 1 << 20);
+  if (arguments.context < 16 || arguments.context > kMaxContext) {
+    return Fail(ErrorCode::kUsage, "--context {}: from 16 to {} is possible", arguments.context, kMaxContext);
   }
   PrepareOptions options{.recipe = TRY(RecipeFromName(arguments.quant))};
   for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
   options.model.context = arguments.context;
   options.model.window = arguments.window == "mask" ? WindowForm::kMask : WindowForm::kGather;
   options.model.prefill_lengths = TRY(PrefillLengths(TRY(AskedPrefillLengths(arguments)), arguments.context));
-  if (arguments.score_signature) {
-    const std::filesystem::path path = arguments.checkpoint;
-    const std::filesystem::path folder = std::filesystem::is_directory(path) ? path : path.parent_path();
-    options.model.score_length = ScoreLength(TRY(ReadGemma3nConfig(folder / "config.json")).text_vocab_size(), arguments.context);
-  }
+  options.score_signature = arguments.score_signature;
   return options;
+}
+
+// The folder's name, which may hold dots, or the file's without its extension.
+std::string NameOfCheckpoint(const std::filesystem::path& checkpoint) {
+  std::error_code ignored;
+  const std::filesystem::path source = std::filesystem::absolute(checkpoint, ignored).lexically_normal();
+  if (!source.has_filename()) return source.parent_path().filename().string();
+  return (std::filesystem::is_directory(source, ignored) ? source.filename() : source.stem()).string();
 }
 
 // A folder takes both containers, named after the checkpoint.
@@ -75,23 +74,38 @@ std::vector<std::filesystem::path> OutputPaths(const ConvertArguments& arguments
   std::vector<std::filesystem::path> paths;
   for (const std::string& output : arguments.outputs) {
     const std::filesystem::path path = output;
-    if (!output.ends_with('/') && !std::filesystem::is_directory(path)) {
+    std::error_code ignored;
+    if (!output.ends_with('/') && !std::filesystem::is_directory(path, ignored)) {
       paths.push_back(path);
       continue;
     }
-    const std::filesystem::path source = std::filesystem::absolute(arguments.checkpoint).lexically_normal();
-    const std::string name = (source.has_filename() ? source : source.parent_path()).stem().string();
+    const std::string name = NameOfCheckpoint(arguments.checkpoint);
     paths.push_back(path / (name + ".litertlm"));
     paths.push_back(path / (name + ".task"));
   }
   return paths;
 }
 
+// "-o out/" makes the folder; the folders above it are the caller's.
+Status CreateOutputFolders(const ConvertArguments& arguments) {
+  for (const std::string& output : arguments.outputs) {
+    std::error_code error;
+    if (output.ends_with('/')) std::filesystem::create_directory(std::filesystem::path(output).parent_path(), error);
+    if (error) return Fail(ErrorCode::kWriteFailed, "{}: cannot create the folder: {}", output, error.message());
+  }
+  return {};
+}
+
+// In the bundle: values, and a float32 scale per row where they are quantized.
+uint64_t StoredBytes(const BundleWeight& weight) {
+  return weight.rows->size() + (weight.spec.is_quantized() ? static_cast<uint64_t>(weight.num_rows) * sizeof(float) : 0);
+}
+
 void PrintPlan(const PreparedModel& model) {
   std::cout << std::format("{:52} {:>9} {:>9} {:>6} {:>14}\n", "tensor", "rows", "columns", "type", "bytes");
   uint64_t total = 0;
   for (const BundleWeight& weight : model.weights) {
-    const uint64_t bytes = weight.rows->size() + (weight.spec.is_quantized() ? static_cast<uint64_t>(weight.num_rows) * sizeof(float) : 0);
+    const uint64_t bytes = StoredBytes(weight);
     total += bytes;
     std::cout << std::format("{:52} {:9} {:9} {:>6} {:14}\n", weight.name, weight.num_rows, weight.columns, NameOf(weight.spec), bytes);
   }
@@ -100,13 +114,17 @@ void PrintPlan(const PreparedModel& model) {
 
 Result<ExitStatus> DryRun(const ConvertArguments& arguments, const PreparedModel& model, std::span<const std::filesystem::path> outputs) {
   OrderedJson rows = OrderedJson::array();
-  if (!arguments.json) PrintPlan(model);
+  std::string sizes;
   for (const std::filesystem::path& path : outputs) {
     const std::optional<Container> container = ContainerFromPath(path);
     if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
     const uint64_t bytes = TRY(ForecastBundleSize(model, *container));
     rows.push_back({{"path", path.string()}, {"bytes", bytes}});
-    if (!arguments.json) std::cout << std::format("{}: {} bytes, not written (--dry-run)\n", path.string(), bytes);
+    sizes += std::format("{}: {} bytes, not written (--dry-run)\n", path.string(), bytes);
+  }
+  if (!arguments.json) {
+    PrintPlan(model);
+    std::cout << sizes;
   }
   if (arguments.json) {
     OrderedJson tensors = OrderedJson::array();
@@ -115,7 +133,7 @@ Result<ExitStatus> DryRun(const ConvertArguments& arguments, const PreparedModel
                          {"rows", weight.num_rows},
                          {"columns", weight.columns},
                          {"type", NameOf(weight.spec)},
-                         {"bytes", weight.rows->size()}});
+                         {"bytes", StoredBytes(weight)}});
     }
     PrintJson("convert", {{"dry_run", true},
                           {"outputs", rows},
@@ -137,13 +155,14 @@ Result<std::vector<TensorError>> MeasureErrors(const PreparedModel& model, const
 Result<ExitStatus> Convert(const ConvertArguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   MemoryWatch memory;
-  if (arguments.threads < 0) return Fail(ErrorCode::kUsage, "--threads {}: a positive number is needed", arguments.threads);
+  TRY(CheckThreads(arguments.threads));
   const ProgressStyle style = TRY(ProgressStyleFromName(arguments.progress));
   const PreparedModel model = TRY(PrepareModel(arguments.checkpoint, TRY(OptionsFrom(arguments))));
   for (const std::string& note : model.notes) std::cerr << "note: " << note << "\n";
   const std::vector<std::filesystem::path> outputs = OutputPaths(arguments);
   if (arguments.dry_run) return DryRun(arguments, model, outputs);
 
+  TRY(CreateOutputFolders(arguments));
   const RowWork work{.threads = arguments.threads, .stop = &StopRequested()};
   std::vector<WrittenBundle> written;
   std::vector<TensorError> errors;

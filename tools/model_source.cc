@@ -6,14 +6,18 @@
 #include "converter/prepare.h"
 #include "schema/base/mapped_file.h"
 #include "schema/bundle.h"
+#include "tools/command.h"
 
 namespace taskpress {
 namespace {
 
-bool IsCheckpoint(const std::filesystem::path& path) { return std::filesystem::is_directory(path) || path.extension() == ".safetensors"; }
+bool IsCheckpoint(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored) || path.extension() == ".safetensors";
+}
 
 Result<SessionOptions> OptionsFrom(const RunFlags& flags) {
-  if (flags.threads < 0) return Fail(ErrorCode::kUsage, "--threads {}: a positive number is needed", flags.threads);
+  TRY(CheckThreads(flags.threads));
   if (flags.kernels != "xnnpack" && flags.kernels != "reference") {
     return Fail(ErrorCode::kUsage, "--kernels {}: reference or xnnpack", flags.kernels);
   }
@@ -28,12 +32,8 @@ struct Parts {
 };
 
 Result<Parts> FromCheckpoint(const std::filesystem::path& path, int64_t context) {
-  PrepareOptions options{.recipe = TRY(RecipeFromName("f32")), .model = {.context = context}};
+  PrepareOptions options{.recipe = TRY(RecipeFromName("f32")), .model = {.context = context}, .score_signature = true};
   options.model.prefill_lengths = TRY(PrefillLengths({std::min<int64_t>(128, context)}, context));
-  // The vocabulary is known after reading the config, which PrepareModel does; a score length that fits any vocabulary of the sizes allowed
-  // comes from the config as well.
-  const Gemma3nConfig config = TRY(ReadGemma3nConfig((std::filesystem::is_directory(path) ? path : path.parent_path()) / "config.json"));
-  options.model.score_length = ScoreLength(config.text_vocab_size(), context);
   PreparedModel model = TRY(PrepareModel(path, options));
   std::vector<std::byte> scratch;
   Tokenizer tokenizer = TRY(Tokenizer::FromModel(TRY(ViewOrRead(*model.tokenizer, scratch))));

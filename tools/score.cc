@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
@@ -68,6 +69,12 @@ Status WriteLogits(const ScoreArguments& arguments, const Scores& scores, int32_
 
 Result<ExitStatus> Score(const ScoreArguments& arguments) {
   if (arguments.tokens.empty() == arguments.text_file.empty()) return Fail(ErrorCode::kUsage, "give either --tokens or --text");
+  if (!arguments.logits_file.empty() && !arguments.force) {  // before the work, not after it
+    std::error_code ignored;
+    if (std::filesystem::exists(arguments.logits_file, ignored)) {
+      return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", arguments.logits_file);
+    }
+  }
   OpenedModel model = TRY(OpenModel(arguments.file, arguments.flags, arguments.checkpoint_context));
   Scores scores;
   for (const std::vector<int32_t>& window : TRY(Windows(arguments, model))) {

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <new>
 
+#include "schema/base/sigbus_guard.h"
 #include "tools/command.h"
 
 namespace taskpress {
@@ -19,6 +20,17 @@ constexpr std::string_view kFooter = R"(Examples:
 
 Exit status: 0 ok, 1 gate failed, 2 usage, 3 inconclusive, 4 could not check, 5 input malformed or unsafe, 6 unsupported feature,
 7 not enough memory or disk, 8 output exists, 130 interrupted.)";
+
+// What a verb returned, after a last look at what it stood on: input that stayed as it was, and output that arrived.
+Result<ExitStatus> Conclude(const Result<ExitStatus>& result) {
+  if (AnyPagesLost() && (result || result.error().code != ErrorCode::kFileChanged)) {
+    return Fail(ErrorCode::kFileChanged, "a part of a file could not be read any more{}{}",
+                result ? "" : "; with zeros in its place: ", result ? "" : result.error().message);
+  }
+  std::cout.flush();
+  if (result && !std::cout) return Fail(ErrorCode::kWriteFailed, "standard output: not all of it could be written");
+  return result;
+}
 
 int Main(int argc, char** argv) {
   CLI::App app("Makes, inspects, runs and checks on-device Gemma 3n bundles (.task, .litertlm)", "taskpress");
@@ -37,9 +49,10 @@ int Main(int argc, char** argv) {
   for (const Verb& verb : verbs) {
     if (!verb.app->parsed()) continue;
     const CLI::Option* json = verb.app->get_option_no_throw("--json");
-    const Result<ExitStatus> status = verb.body();
-    if (status) return static_cast<int>(*status);
-    return ReportError(status.error(), json != nullptr && json->count() > 0);
+    const Result<ExitStatus> result = verb.body();
+    const bool error_document = !result && json != nullptr && json->count() > 0;  // stdout holds one document, not two
+    const Result<ExitStatus> status = Conclude(result);
+    return status ? static_cast<int>(*status) : ReportError(status.error(), error_document);
   }
   return static_cast<int>(ExitStatus::kUsage);
 }

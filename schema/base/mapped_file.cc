@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "schema/base/sigbus_guard.h"
+
 namespace taskpress {
 
 Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::filesystem::path& path) {
@@ -32,12 +34,16 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::filesystem
       return Fail(ErrorCode::kReadFailed, "{}: cannot map {} bytes: {}", path.string(), size, std::strerror(reason));
     }
     bytes = {static_cast<const std::byte*>(address), size};
+    GuardMapping(bytes);
   }
   return std::shared_ptr<const MappedFile>(new MappedFile(path, descriptor, bytes));
 }
 
 MappedFile::~MappedFile() {
-  if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (!bytes_.empty()) {
+    ReleaseMapping(bytes_);
+    munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  }
   close(descriptor_);
 }
 
@@ -45,6 +51,10 @@ Status MappedFile::CheckUnchanged() const {
   struct stat info{};
   if (fstat(descriptor_, &info) != 0 || static_cast<uint64_t>(info.st_size) < size()) {
     return Fail(ErrorCode::kFileChanged, "{}: had {} bytes when opened, has {} now", path_.string(), size(), info.st_size);
+  }
+  // Also when the file has grown back, or when the disk failed.
+  if (!bytes_.empty() && LostPages(bytes_)) {
+    return Fail(ErrorCode::kFileChanged, "{}: a part of its {} bytes could not be read any more", path_.string(), size());
   }
   return {};
 }

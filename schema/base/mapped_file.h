@@ -1,7 +1,7 @@
 // A whole file, mapped read-only.
 //
-// Opening refuses anything but a regular file. A file that is truncated while mapped would kill the process with SIGBUS; CheckUnchanged()
-// lets long readers notice first.
+// Opening refuses anything but a regular file. Where a file is truncated while it is mapped, zeros are read (sigbus_guard.h): call
+// CheckUnchanged() after reading and before believing.
 #ifndef TASKPRESS_SCHEMA_BASE_MAPPED_FILE_H_
 #define TASKPRESS_SCHEMA_BASE_MAPPED_FILE_H_
 
@@ -28,7 +28,7 @@ class MappedFile {
   // File name without folders, for messages.
   [[nodiscard]] std::string name() const { return path_.filename().string(); }
 
-  // kFileChanged when the file is shorter now than when it was opened.
+  // kFileChanged when the file is shorter now than when it was opened, or a read met a part that was gone.
   [[nodiscard]] Status CheckUnchanged() const;
   // Tells the kernel that a range will not be needed again soon; keeps resident memory low while streaming.
   void Forget(uint64_t offset, uint64_t size) const;

@@ -1,10 +1,16 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <set>
+#include <thread>
+#include <vector>
 
 #include "schema/base/checked_math.h"
 #include "schema/base/error.h"
@@ -12,6 +18,7 @@
 #include "schema/base/hash.h"
 #include "schema/base/mapped_file.h"
 #include "schema/base/output_file.h"
+#include "schema/base/sigbus_guard.h"
 #include "schema/byte_source.h"
 #include "schema/dtype.h"
 #include "schema/json.h"
@@ -154,6 +161,59 @@ TEST_F(FolderTest, ATruncatedInputIsNoticed) {
   EXPECT_FALSE(MakeMappedSource(file, 8, 4).has_value());
   std::filesystem::resize_file(path, 3);
   EXPECT_EQ(source->Read(0, out).error().code, ErrorCode::kFileChanged);
+}
+
+// The pages are gone when they are touched, which would end the process.
+TEST_F(FolderTest, AMappingWhoseFileShrinksReadsZerosAndSaysSo) {
+  const std::filesystem::path path = folder_ / "shrinking";
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  std::ofstream(path) << std::string(4 * page, 'x');
+  const std::shared_ptr<const MappedFile> file = MappedFile::Open(path).value();
+  const std::shared_ptr<const MappedFile> other = MappedFile::Open(path).value();
+  std::filesystem::resize_file(path, page);
+  EXPECT_EQ(file->bytes()[page - 1], std::byte{'x'});
+  EXPECT_EQ(file->bytes()[2 * page], std::byte{0});
+  EXPECT_EQ(file->bytes()[4 * page - 1], std::byte{0});
+  EXPECT_EQ(file->CheckUnchanged().error().code, ErrorCode::kFileChanged);
+  EXPECT_TRUE(AnyPagesLost());
+  // Grown back, the file looks as before; what was read is wrong all the same. A mapping that was not read is not concerned.
+  std::filesystem::resize_file(path, 4 * page);
+  EXPECT_EQ(file->CheckUnchanged().error().code, ErrorCode::kFileChanged);
+  EXPECT_TRUE(other->CheckUnchanged().has_value());
+}
+
+TEST_F(FolderTest, PagesLostInSeveralThreadsAtOnceAreNoCrash) {
+  const std::filesystem::path path = folder_ / "shrinking";
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  std::ofstream(path) << std::string(256 * page, 'x');
+  const std::shared_ptr<const MappedFile> file = MappedFile::Open(path).value();
+  std::filesystem::resize_file(path, 0);
+  std::atomic<int> sum = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (size_t t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        for (size_t i = 0; i < 256; ++i) sum += static_cast<int>(file->bytes()[(t % 2 == 0 ? i : 255 - i) * page]);
+      });
+    }
+  }
+  EXPECT_EQ(sum, 0);
+}
+
+// Somebody else's SIGBUS ends the process as it always did.
+TEST_F(FolderTest, PagesThatAreNotOursStillEndTheProcess) {
+  const std::filesystem::path path = folder_ / "foreign";
+  std::ofstream(path) << "guard";
+  const std::shared_ptr<const MappedFile> guarded = MappedFile::Open(path).value();
+  EXPECT_DEATH(
+      {
+        const int descriptor = open(path.c_str(), O_RDONLY);
+        const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+        void* address = mmap(nullptr, 2 * page, PROT_READ, MAP_SHARED, descriptor, 0);
+        const volatile char* beyond = static_cast<const char*>(address) + page;
+        std::exit(beyond[0]);
+      },
+      "");
 }
 
 TEST_F(FolderTest, OnlyRegularFilesAreMapped) {
