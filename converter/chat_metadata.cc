@@ -292,7 +292,7 @@ Result<ChatMetadata> MakeChatMetadata(const ChatFiles& files, const Tokenizer& t
         std::ranges::any_of(chat.metadata.stop_tokens, [&](const TokenText& stop) { return affixes.model.suffix.contains(stop.text); });
     if (!model_turn_stops) {
       chat.notes.push_back(
-          std::format("no stop token is part of {}, which ends the model's turns: answers may run on", Json(affixes.model.suffix).dump()));
+          Format("no stop token is part of {}, which ends the model's turns: answers may run on", Json(affixes.model.suffix).dump()));
     }
   } else {
     chat.notes.emplace_back("no chat template: turn prefixes and suffixes are empty, as fits a base model");

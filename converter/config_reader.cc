@@ -17,12 +17,10 @@ const Json* ConfigReader::Find(std::string_view field) {
   return found == object_->end() || found->is_null() ? nullptr : &*found;
 }
 
-void ConfigReader::Problem(std::string_view field, std::string_view what) {
-  problems_.push_back(std::format("{}.{}: {}", where_, field, what));
-}
+void ConfigReader::Problem(std::string_view field, std::string_view what) { problems_.push_back(Format("{}.{}: {}", where_, field, what)); }
 
 void ConfigReader::Unsupported(std::string_view field, std::string_view what) {
-  unsupported_.push_back(std::format("{}.{}: {}", where_, field, what));
+  unsupported_.push_back(Format("{}.{}: {}", where_, field, what));
 }
 
 void ConfigReader::Adopt(const ConfigReader& other) {
@@ -34,7 +32,7 @@ bool ConfigReader::CheckInteger(std::string_view field, const Json& value, int64
   // A JSON number above 2^63 is unsigned and must not wrap.
   if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) ||
       value.get<int64_t>() < low || value.get<int64_t>() > high) {
-    Problem(field, std::format("an integer from {} to {} is needed, found {}", low, high, Shown(value)));
+    Problem(field, Format("an integer from {} to {} is needed, found {}", low, high, Shown(value)));
     return false;
   }
   return true;
@@ -42,7 +40,7 @@ bool ConfigReader::CheckInteger(std::string_view field, const Json& value, int64
 
 bool ConfigReader::CheckNumber(std::string_view field, const Json& value, double low, double high) {
   if (!value.is_number() || !(value.get<double>() >= low && value.get<double>() <= high)) {
-    Problem(field, std::format("a number from {} to {} is needed, found {}", low, high, Shown(value)));
+    Problem(field, Format("a number from {} to {} is needed, found {}", low, high, Shown(value)));
     return false;
   }
   return true;
@@ -87,7 +85,7 @@ bool ConfigReader::BooleanOr(std::string_view field, bool fallback) {
   const Json* value = Find(field);
   if (value == nullptr) return fallback;
   if (!value->is_boolean()) {
-    Problem(field, std::format("true or false is needed, found {}", Shown(*value)));
+    Problem(field, Format("true or false is needed, found {}", Shown(*value)));
     return fallback;
   }
   return value->get<bool>();
@@ -101,7 +99,7 @@ std::vector<const Json*> ConfigReader::Entries(std::string_view field, int64_t c
   } else if (!value->is_array()) {
     entries.assign(static_cast<size_t>(count), value);
   } else if (value->size() != static_cast<size_t>(count)) {
-    Problem(field, std::format("{} entries for {} layers", value->size(), count));
+    Problem(field, Format("{} entries for {} layers", value->size(), count));
   } else {
     for (const Json& entry : *value) entries.push_back(&entry);
   }
@@ -115,7 +113,7 @@ std::vector<int64_t> ConfigReader::IntegerOrList(std::string_view field, int64_t
     const bool repeated = i > 0 && entries[i] == entries[0];  // one value for all: one problem
     if (repeated) {
       all[i] = all[0];
-    } else if (CheckInteger(std::format("{}[{}]", field, i), *entries[i], low, high)) {
+    } else if (CheckInteger(Format("{}[{}]", field, i), *entries[i], low, high)) {
       all[i] = entries[i]->get<int64_t>();
     }
   }
@@ -129,7 +127,7 @@ std::vector<double> ConfigReader::NumberOrList(std::string_view field, int64_t c
     const bool repeated = i > 0 && entries[i] == entries[0];
     if (repeated) {
       all[i] = all[0];
-    } else if (CheckNumber(std::format("{}[{}]", field, i), *entries[i], low, high)) {
+    } else if (CheckNumber(Format("{}[{}]", field, i), *entries[i], low, high)) {
       all[i] = entries[i]->get<double>();
     }
   }
@@ -166,16 +164,16 @@ std::string ConfigReader::StringOr(std::string_view field, std::string_view fall
 }
 
 void ConfigReader::OnlyBoolean(std::string_view field, bool only) {
-  if (BooleanOr(field, only) != only) Unsupported(field, std::format("only {} is supported", only));
+  if (BooleanOr(field, only) != only) Unsupported(field, Format("only {} is supported", only));
 }
 
 void ConfigReader::OnlyString(std::string_view field, std::string_view only) {
   const std::string value = StringOr(field, only);
-  if (value != only) Unsupported(field, std::format("only \"{}\" is supported, found \"{}\"", only, Printable(value)));
+  if (value != only) Unsupported(field, Format("only \"{}\" is supported, found \"{}\"", only, Printable(value)));
 }
 
 void ConfigReader::OnlyNull(std::string_view field) {
-  if (const Json* value = Find(field)) Unsupported(field, std::format("only null is supported, found {}", Shown(*value)));
+  if (const Json* value = Find(field)) Unsupported(field, Format("only null is supported, found {}", Shown(*value)));
 }
 
 std::vector<std::string> ConfigReader::UnknownFields() const {

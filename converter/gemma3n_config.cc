@@ -26,7 +26,7 @@ void ReadSizes(ConfigReader& reader, Gemma3nConfig& config) {
   config.final_logit_softcapping = reader.NumberOrNull("final_logit_softcapping", 1e-3, 1e6).value_or(0);
   if (config.num_attention_heads % config.num_key_value_heads != 0) {
     reader.Problem("num_attention_heads",
-                   std::format("{} is not a multiple of num_key_value_heads {}", config.num_attention_heads, config.num_key_value_heads));
+                   Format("{} is not a multiple of num_key_value_heads {}", config.num_attention_heads, config.num_key_value_heads));
   }
   if (config.head_dim % 2 != 0) reader.Problem("head_dim", "must be even for rotary embeddings");
   if (config.vocab_size_per_layer_input > config.vocab_size) reader.Problem("vocab_size_per_layer_input", "larger than vocab_size");
@@ -44,10 +44,10 @@ constexpr double kMaxRopeBase = 1e12;
 // The base that newer files give under rope_parameters.<type>.
 double ReadRopeParameters(ConfigReader& reader, const Json& parameters, std::string_view type) {
   if (!parameters.is_object() || !parameters.contains(type)) {
-    reader.Problem("rope_parameters", std::format("lacks \"{}\"", type));
+    reader.Problem("rope_parameters", Format("lacks \"{}\"", type));
     return 1;
   }
-  ConfigReader inner(parameters[type], std::format("rope_parameters.{}", type));
+  ConfigReader inner(parameters[type], Format("rope_parameters.{}", type));
   const double base = inner.Number("rope_theta", 1, kMaxRopeBase);
   inner.OnlyString("rope_type", "default");
   for (const std::string& unknown : inner.UnknownFields()) inner.Unsupported(unknown, "not understood");
@@ -70,7 +70,7 @@ void ReadRope(ConfigReader& reader, Gemma3nConfig& config) {
     if (parameters == nullptr) continue;
     const double newer = ReadRopeParameters(reader, *parameters, base.type);
     if (is_spelled_the_old_way && newer != base.value) {
-      reader.Problem(base.field, std::format("{} contradicts rope_parameters.{}, {}", base.value, base.type, newer));
+      reader.Problem(base.field, Format("{} contradicts rope_parameters.{}, {}", base.value, base.type, newer));
     }
     base.value = newer;
   }
@@ -83,13 +83,13 @@ std::vector<LayerType> ReadLayerTypes(ConfigReader& reader, int64_t layers) {
     for (int64_t layer = 0; layer < layers; ++layer) names.emplace_back((layer + 1) % 5 == 0 ? "full_attention" : "sliding_attention");
   }
   if (names.size() != static_cast<size_t>(layers)) {
-    reader.Problem("layer_types", std::format("{} entries for {} layers", names.size(), layers));
+    reader.Problem("layer_types", Format("{} entries for {} layers", names.size(), layers));
     names.resize(static_cast<size_t>(layers), "full_attention");
   }
   std::vector<LayerType> types;
   for (const std::string& name : names) {
     if (name != "full_attention" && name != "sliding_attention") {
-      reader.Problem("layer_types", std::format("unknown type \"{}\"", Printable(name)));
+      reader.Problem("layer_types", Format("unknown type \"{}\"", Printable(name)));
     }
     types.push_back(name == "full_attention" ? LayerType::kFull : LayerType::kSliding);
   }
@@ -113,7 +113,7 @@ void ReadLayers(ConfigReader& reader, Gemma3nConfig& config) {
   }
   for (int64_t layer = config.first_kv_shared_layer(); layer < config.num_hidden_layers; ++layer) {
     if (config.kv_source_layer(layer) < 0) {
-      reader.Problem("layer_types", std::format("layer {} shares keys and values, but no owning layer below it has its type", layer));
+      reader.Problem("layer_types", Format("layer {} shares keys and values, but no owning layer below it has its type", layer));
     }
   }
 }
@@ -172,7 +172,7 @@ Result<Gemma3nConfig> ParseGemma3nConfig(const Json& json) {
   if (!outer.problems().empty()) return Fail(ErrorCode::kConfigField, "{}", Joined(outer.problems()));
   if (!outer.unsupported().empty()) return Fail(ErrorCode::kConfigUnsupported, "{}", Joined(outer.unsupported()));
   for (const std::string& field : reader.UnknownFields())
-    config.notes.push_back(std::format("config field {} is not known and not used", Printable(field)));
+    config.notes.push_back(Format("config field {} is not known and not used", Printable(field)));
   return config;
 }
 

@@ -63,8 +63,7 @@ void GraphBuilder::Report(Error error) {
 }
 
 Value GraphBuilder::Broken(OpKind kind, std::string_view why) {
-  Report({ErrorCode::kGraphShape,
-          std::format("subgraph \"{}\", operator {} {}: {}", subgraph_.name, subgraph_.ops.size(), NameOf(kind), why)});
+  Report({ErrorCode::kGraphShape, Format("subgraph \"{}\", operator {} {}: {}", subgraph_.name, subgraph_.ops.size(), NameOf(kind), why)});
   return {};
 }
 
@@ -98,8 +97,8 @@ Value GraphBuilder::Constant(const Weight& weight) {
   if (!ok()) return {};
   const ModelConstant& constant = ModelConstantOf(weight);
   if (constant.type != weight.type || constant.shape != weight.shape) {
-    Report({ErrorCode::kGraphShape, std::format("constant \"{}\": {} {} here, {} {} before", weight.name, NameOf(weight.type),
-                                                ToString(weight.shape), NameOf(constant.type), ToString(constant.shape))});
+    Report({ErrorCode::kGraphShape, Format("constant \"{}\": {} {} here, {} {} before", weight.name, NameOf(weight.type),
+                                           ToString(weight.shape), NameOf(constant.type), ToString(constant.shape))});
     return {};
   }
   const auto known = subgraph_constants_.find(weight.name);
@@ -115,7 +114,7 @@ Value GraphBuilder::Float(float value) { return Floats(std::span(&value, 1), {1}
 
 Value GraphBuilder::Floats(std::span<const float> values, Shape shape) {
   const ByteView bytes = std::as_bytes(values);
-  std::string name = values.size() == 1 ? std::format("const.{}", values[0]) : std::format("const.{}", Sha256Hex(bytes).substr(0, 16));
+  std::string name = values.size() == 1 ? Format("const.{}", values[0]) : Format("const.{}", Sha256Hex(bytes).substr(0, 16));
   name += ToString(shape);
   return Constant({.name = std::move(name), .type = DType::kF32, .shape = std::move(shape), .bytes = MakeMemorySource(bytes)});
 }
@@ -123,7 +122,7 @@ Value GraphBuilder::Floats(std::span<const float> values, Shape shape) {
 Value GraphBuilder::Integers(std::span<const int32_t> values) {
   std::string name = "const.i32";
   if (values.size() <= 8) {
-    for (const int32_t value : values) name += std::format(".{}", value);
+    for (const int32_t value : values) name += Format(".{}", value);
   } else {
     name += "." + Sha256Hex(std::as_bytes(values)).substr(0, 16);
   }
@@ -133,7 +132,7 @@ Value GraphBuilder::Integers(std::span<const int32_t> values) {
 
 Value GraphBuilder::Emit(OpKind kind, std::vector<TensorId> inputs, DType type, Shape shape, OpAttributes attributes) {
   if (!ok()) return {};
-  subgraph_.tensors.push_back({.name = std::format("{}.{}", NameOf(kind), subgraph_.ops.size()), .type = type, .shape = std::move(shape)});
+  subgraph_.tensors.push_back({.name = Format("{}.{}", NameOf(kind), subgraph_.ops.size()), .type = type, .shape = std::move(shape)});
   const auto output = static_cast<TensorId>(subgraph_.tensors.size() - 1);
   subgraph_.ops.push_back({.kind = kind, .inputs = std::move(inputs), .outputs = {output}, .attributes = std::move(attributes)});
   return {output};
@@ -145,7 +144,7 @@ bool GraphBuilder::AllAre(OpKind kind, DType type, std::initializer_list<Value> 
     if (value.id == kNone) {
       Broken(kind, "an operand is missing");
     } else if (tensor(value).type != type) {
-      Broken(kind, std::format("\"{}\" is {}, {} is needed", tensor(value).name, NameOf(tensor(value).type), NameOf(type)));
+      Broken(kind, Format("\"{}\" is {}, {} is needed", tensor(value).name, NameOf(tensor(value).type), NameOf(type)));
     }
   }
   return ok();
@@ -166,8 +165,7 @@ Value GraphBuilder::Binary(OpKind kind, Value a, Value b) {
   std::optional<Shape> out = Broadcast(shape(a), shape(b));
   const DType type = tensor(a).type;
   if (!out || type != tensor(b).type || (type != DType::kF32 && type != DType::kI32)) {
-    return Broken(kind,
-                  std::format("{} {} and {} {}", NameOf(tensor(a).type), ToString(shape(a)), NameOf(tensor(b).type), ToString(shape(b))));
+    return Broken(kind, Format("{} {} and {} {}", NameOf(tensor(a).type), ToString(shape(a)), NameOf(tensor(b).type), ToString(shape(b))));
   }
   return Emit(kind, {a.id, b.id}, type, *std::move(out));
 }
@@ -206,10 +204,10 @@ Value GraphBuilder::MeanOfLast(Value x) {
 Value GraphBuilder::Slice(Value x, std::span<const int32_t> begin, std::span<const int32_t> size) {
   if (!Exist(OpKind::kSlice, std::array{x})) return {};
   const Shape& in = shape(x);
-  if (begin.size() != in.size() || size.size() != in.size()) return Broken(OpKind::kSlice, std::format("rank of {}", ToString(in)));
+  if (begin.size() != in.size() || size.size() != in.size()) return Broken(OpKind::kSlice, Format("rank of {}", ToString(in)));
   for (size_t i = 0; i < in.size(); ++i) {
     if (begin[i] < 0 || size[i] < 1 || int64_t{begin[i]} + size[i] > in[i]) {
-      return Broken(OpKind::kSlice, std::format("[{}, +{}) of dimension {} of {}", begin[i], size[i], i, ToString(in)));
+      return Broken(OpKind::kSlice, Format("[{}, +{}) of dimension {} of {}", begin[i], size[i], i, ToString(in)));
     }
   }
   const Value begins = Integers(begin);
@@ -230,7 +228,7 @@ Value GraphBuilder::SliceOfLast(Value x, int64_t begin, int64_t size) {
 Value GraphBuilder::Reshape(Value x, Shape to) {
   if (!Exist(OpKind::kReshape, std::array{x})) return {};
   if (shape(x) == to) return x;
-  if (NumElements(to) != NumElements(shape(x))) return Broken(OpKind::kReshape, std::format("{} to {}", ToString(shape(x)), ToString(to)));
+  if (NumElements(to) != NumElements(shape(x))) return Broken(OpKind::kReshape, Format("{} to {}", ToString(shape(x)), ToString(to)));
   const Value dimensions = Integers(Narrow(to));
   return Emit(OpKind::kReshape, {x.id, dimensions.id}, tensor(x).type, std::move(to));
 }
@@ -241,7 +239,7 @@ Value GraphBuilder::Transpose(Value x, std::span<const int32_t> permutation) {
   std::ranges::sort(sorted);
   std::vector<int32_t> identity(shape(x).size());
   std::iota(identity.begin(), identity.end(), 0);
-  if (sorted != identity) return Broken(OpKind::kTranspose, std::format("not a permutation of {}", ToString(shape(x))));
+  if (sorted != identity) return Broken(OpKind::kTranspose, Format("not a permutation of {}", ToString(shape(x))));
   Shape out;
   for (const int32_t axis : permutation) out.push_back(shape(x)[static_cast<size_t>(axis)]);
   const Value axes = Integers(permutation);
@@ -260,12 +258,12 @@ Value GraphBuilder::Concatenation(std::span<const Value> values, int32_t axis) {
   for (const Value value : values) {
     Shape other = shape(value);
     if (other.size() != out.size() || place >= out.size() || tensor(value).type != type) {
-      return Broken(OpKind::kConcatenation, std::format("{} {} and {} {} along dimension {}", NameOf(type), ToString(out),
-                                                        NameOf(tensor(value).type), ToString(other), axis));
+      return Broken(OpKind::kConcatenation, Format("{} {} and {} {} along dimension {}", NameOf(type), ToString(out),
+                                                   NameOf(tensor(value).type), ToString(other), axis));
     }
     total += other[place];
     other[place] = out[place];
-    if (other != out) return Broken(OpKind::kConcatenation, std::format("{} with {}", ToString(out), ToString(shape(value))));
+    if (other != out) return Broken(OpKind::kConcatenation, Format("{} with {}", ToString(out), ToString(shape(value))));
     ids.push_back(value.id);
   }
   out[place] = total;
@@ -276,7 +274,7 @@ Value GraphBuilder::Gather(Value x, Value indices, int32_t axis) {
   if (!Exist(OpKind::kGather, std::array{x}) || !AllAre(OpKind::kGather, DType::kI32, {indices})) return {};
   Shape out = shape(x);
   if (static_cast<size_t>(axis) >= out.size() || shape(indices).size() != 1) {
-    return Broken(OpKind::kGather, std::format("indices {} along dimension {} of {}", ToString(shape(indices)), axis, ToString(out)));
+    return Broken(OpKind::kGather, Format("indices {} along dimension {} of {}", ToString(shape(indices)), axis, ToString(out)));
   }
   out[static_cast<size_t>(axis)] = shape(indices)[0];
   return Emit(OpKind::kGather, {x.id, indices.id}, tensor(x).type, std::move(out), GatherAttributes{.axis = axis});
@@ -291,8 +289,8 @@ Value GraphBuilder::FullyConnected(Value x, Value weights, std::optional<Value> 
   const DType type = tensor(weights).type;
   const bool is_weight_type = type == DType::kF32 || type == DType::kF16 || type == DType::kI8 || type == DType::kI4;
   if (w.size() != 2 || shape(x).empty() || shape(x).back() != w[1] || (bias && shape(*bias) != Shape{w[0]}) || !is_weight_type) {
-    return Broken(kKind, std::format("{} with weights \"{}\" {} {}{}", ToString(shape(x)), tensor(weights).name, NameOf(type), ToString(w),
-                                     bias ? std::format(" and bias {}", ToString(shape(*bias))) : ""));
+    return Broken(kKind, Format("{} with weights \"{}\" {} {}{}", ToString(shape(x)), tensor(weights).name, NameOf(type), ToString(w),
+                                bias ? Format(" and bias {}", ToString(shape(*bias))) : ""));
   }
   const Value matrix = type == DType::kF16 ? HalvesToFloats(weights) : weights;
   Shape out = shape(x);
@@ -309,7 +307,7 @@ Value GraphBuilder::BatchMatMul(Value a, Value b, bool adj_y) {
   const size_t rank = left.size();
   if (rank < 2 || right.size() != rank || left[rank - 1] != right[rank - (adj_y ? 1 : 2)] ||
       !std::equal(left.begin(), left.end() - 2, right.begin())) {
-    return Broken(OpKind::kBatchMatMul, std::format("{} and {}{}", ToString(left), ToString(right), adj_y ? " transposed" : ""));
+    return Broken(OpKind::kBatchMatMul, Format("{} and {}{}", ToString(left), ToString(right), adj_y ? " transposed" : ""));
   }
   Shape out = left;
   out[rank - 1] = right[rank - (adj_y ? 2 : 1)];
@@ -323,7 +321,7 @@ Value GraphBuilder::DynamicUpdateSlice(Value operand, Value update, Value start)
   const Shape& part = shape(update);
   bool fits = whole.size() == part.size() && shape(start) == Shape{static_cast<int64_t>(whole.size())};
   for (size_t i = 0; fits && i < whole.size(); ++i) fits = part[i] <= whole[i];
-  if (!fits) return Broken(kKind, std::format("{} into {} at {}", ToString(part), ToString(whole), ToString(shape(start))));
+  if (!fits) return Broken(kKind, Format("{} into {} at {}", ToString(part), ToString(whole), ToString(shape(start))));
   return Emit(kKind, {operand.id, update.id, start.id}, DType::kF32, whole);
 }
 
@@ -331,13 +329,13 @@ Value GraphBuilder::EmbeddingLookup(Value ids, Value table) {
   constexpr OpKind kKind = OpKind::kEmbeddingLookup;
   if (!AllAre(kKind, DType::kI32, {ids}) || !Exist(kKind, std::array{table})) return {};
   if (shape(ids).size() != 1 || shape(table).size() < 2) {
-    return Broken(kKind, std::format("ids {} in a table {}; ids [n] and a table [rows, ...] are needed", ToString(shape(ids)),
-                                     ToString(shape(table))));
+    return Broken(kKind,
+                  Format("ids {} in a table {}; ids [n] and a table [rows, ...] are needed", ToString(shape(ids)), ToString(shape(table))));
   }
   const DType type = tensor(table).type;
   // ai-edge-litert 2.3.0 takes an f16 table for EMBEDDING_LOOKUP and answers zeros.
   if (type == DType::kF16) return HalvesToFloats(Gather(table, ids, 0));
-  if (type != DType::kF32 && type != DType::kI8 && type != DType::kI4) return Broken(kKind, std::format("a table of {}", NameOf(type)));
+  if (type != DType::kF32 && type != DType::kI8 && type != DType::kI4) return Broken(kKind, Format("a table of {}", NameOf(type)));
   Shape out = shape(table);
   out[0] = shape(ids)[0];
   return Emit(kKind, {ids.id, table.id}, DType::kF32, std::move(out));
@@ -407,7 +405,7 @@ void GraphBuilder::EndSubgraph(std::string_view signature_key, std::span<const s
   if (!ok()) return;
   for (const auto& [name, value] : outputs) {
     if (value.id == kNone) {
-      Report({ErrorCode::kGraphShape, std::format("subgraph \"{}\": output \"{}\" was never computed", subgraph_.name, name)});
+      Report({ErrorCode::kGraphShape, Format("subgraph \"{}\": output \"{}\" was never computed", subgraph_.name, name)});
       return;
     }
     subgraph_.outputs.push_back(value.id);

@@ -127,7 +127,7 @@ class Renderer {
   }
   template <typename T>
   static Result<T> AtLine(const JinjaNode& node, Result<T> result) {
-    if (!result) return std::unexpected(WithContext(std::move(result).error(), std::format("line {}", node.line)));
+    if (!result) return std::unexpected(WithContext(std::move(result).error(), Format("line {}", node.line)));
     return result;
   }
 
@@ -151,7 +151,7 @@ class Renderer {
     }
     const JinjaList* list = value.AsList();
     if (list == nullptr || list->items.size() != node.names.size()) {
-      return Wrong(node, std::format("{} names for a value of type {}", node.names.size(), value.TypeName()));
+      return Wrong(node, Format("{} names for a value of type {}", node.names.size(), value.TypeName()));
     }
     for (size_t i = 0; i < node.names.size(); ++i) Assign(node.names[i], list->items[i]);
     return {};
@@ -326,7 +326,7 @@ class Renderer {
     const JinjaValue value = TRY(Evaluate(node.a));
     const std::optional<int64_t> integer = value.AsInteger();
     if (!integer || *integer == std::numeric_limits<int64_t>::min())
-      return Wrong(node, std::format("sign of a value of type {}", value.TypeName()));
+      return Wrong(node, Format("sign of a value of type {}", value.TypeName()));
     return JinjaValue(node.kind == Kind::kNegate ? -*integer : *integer);
   }
 
@@ -364,13 +364,13 @@ class Renderer {
       items.insert(items.end(), second->items.begin(), second->items.end());
       return JinjaValue::MakeList(std::move(items), first->kind);
     }
-    return Wrong(node, std::format("{} {} {}", left.TypeName(), node.text, right.TypeName()));
+    return Wrong(node, Format("{} {} {}", left.TypeName(), node.text, right.TypeName()));
   }
 
   Result<JinjaValue> Repeat(const JinjaNode& node, const std::string& text, int64_t count) {
     if (count <= 0 || text.empty()) return JinjaValue(std::string());
     if (static_cast<uint64_t>(count) > limits_.max_output_bytes / text.size()) {
-      return Wrong(node, std::format("a text exceeds {} bytes", limits_.max_output_bytes));
+      return Wrong(node, Format("a text exceeds {} bytes", limits_.max_output_bytes));
     }
     std::string repeated;
     for (int64_t i = 0; i < count; ++i) repeated += text;
@@ -392,7 +392,7 @@ class Renderer {
       const bool round_down = left % right != 0 && (left < 0) != (right < 0);
       result = node.text == "//" ? left / right - (round_down ? 1 : 0) : left % right + (round_down ? right : 0);
     }
-    if (!result) return Wrong(node, std::format("{} {} {} has no result in 64 bits", left, node.text, right));
+    if (!result) return Wrong(node, Format("{} {} {} has no result in 64 bits", left, node.text, right));
     return JinjaValue(*result);
   }
 
@@ -419,7 +419,7 @@ class Renderer {
     } else if (left.AsString() != nullptr && right.AsString() != nullptr) {
       order = left.AsString()->compare(*right.AsString());  // UTF-8 sorts as its characters do
     } else {
-      return Wrong(node, std::format("{} {} {}", left.TypeName(), name, right.TypeName()));
+      return Wrong(node, Format("{} {} {}", left.TypeName(), name, right.TypeName()));
     }
     if (name == "<") return order < 0;
     if (name == "<=") return order <= 0;
@@ -428,8 +428,8 @@ class Renderer {
   }
 
   Result<JinjaValue> GetAttribute(const JinjaNode& node, const JinjaValue& object) {
-    if (object.IsUndefined()) return Wrong(node, std::format("attribute \"{}\" of an undefined value", node.text));
-    if (IsJinjaMethod(object, node.text)) return Wrong(node, std::format("method \"{}\" is not called", node.text));
+    if (object.IsUndefined()) return Wrong(node, Format("attribute \"{}\" of an undefined value", node.text));
+    if (IsJinjaMethod(object, node.text)) return Wrong(node, Format("method \"{}\" is not called", node.text));
     if (const JinjaNamespace* space = object.AsNamespace()) {
       const Scope& attributes = namespaces_[space->index];
       const auto found = std::ranges::find(attributes, node.text, &Scope::value_type::first);
@@ -438,7 +438,7 @@ class Renderer {
     const JinjaMap* map = object.AsObject();
     if (map == nullptr) return JinjaValue();
     const JinjaValue* found = map->Find(node.text);
-    if (found == nullptr && map->opaque) return Wrong(node, std::format("loop.{} is not supported", node.text));
+    if (found == nullptr && map->opaque) return Wrong(node, Format("loop.{} is not supported", node.text));
     return found == nullptr ? JinjaValue() : *found;
   }
 
@@ -449,7 +449,7 @@ class Renderer {
       const JinjaValue* found = map->Find(*key.AsString());
       if (found != nullptr) return *found;
       // jinja2 tries attributes next, so d['items'] is a method when there is no such key.
-      if (IsJinjaMethod(object, *key.AsString())) return Wrong(node, std::format("method \"{}\" is not called", *key.AsString()));
+      if (IsJinjaMethod(object, *key.AsString())) return Wrong(node, Format("method \"{}\" is not called", *key.AsString()));
       return JinjaValue();
     }
     const JinjaList* list = object.AsList();
@@ -463,7 +463,7 @@ class Renderer {
       if (position < 0 || position >= size) return JinjaValue();
       return Text(std::string(characters[static_cast<size_t>(position)]));
     }
-    return Wrong(node, std::format("{}[{}]", object.TypeName(), key.TypeName()));
+    return Wrong(node, Format("{}[{}]", object.TypeName(), key.TypeName()));
   }
 
   static JinjaValue At(const std::vector<JinjaValue>& items, int64_t index) {
@@ -478,7 +478,7 @@ class Renderer {
       if (index < 0) return std::nullopt;
       const JinjaValue value = TRY(Evaluate(index));
       if (value.IsNone()) return std::nullopt;
-      if (!value.AsInteger()) return Wrong(node, std::format("a slice needs integers, found {}", value.TypeName()));
+      if (!value.AsInteger()) return Wrong(node, Format("a slice needs integers, found {}", value.TypeName()));
       // Beyond the text there is nothing to select; the clamp keeps the sums below from overflowing.
       return std::clamp<int64_t>(*value.AsInteger(), -size - 1, size + 1);
     };
@@ -508,8 +508,7 @@ class Renderer {
       return Text(std::move(selected));
     }
     const JinjaList* list = object.AsList();
-    if (list == nullptr || list->kind == JinjaListKind::kView)
-      return Wrong(node, std::format("slice of a value of type {}", object.TypeName()));
+    if (list == nullptr || list->kind == JinjaListKind::kView) return Wrong(node, Format("slice of a value of type {}", object.TypeName()));
     TRY(SpendOnItems(list->items.size()));
     std::vector<JinjaValue> selected;
     for (const size_t position : TRY(SlicePositions(node, static_cast<int64_t>(list->items.size()))))
@@ -547,14 +546,14 @@ class Renderer {
       if (callee.text == "raise_exception") return RaiseException(node, arguments);
       if (callee.text == "namespace") return MakeNamespace(node, arguments);
       if (callee.text == "range") return MakeRange(node, arguments);
-      return Wrong(node, std::format("function \"{}\" is not supported", callee.text));
+      return Wrong(node, Format("function \"{}\" is not supported", callee.text));
     }
     return Wrong(node, "this value cannot be called");
   }
 
   Result<JinjaValue> RaiseException(const JinjaNode& node, const JinjaArguments& arguments) {
     const std::string* message = arguments.positional.size() == 1 ? arguments.positional[0].AsString() : nullptr;
-    return Wrong(node, std::format("the template says: {}", message == nullptr ? "" : message->substr(0, 300)));
+    return Wrong(node, Format("the template says: {}", message == nullptr ? "" : message->substr(0, 300)));
   }
 
   Result<JinjaValue> MakeNamespace(const JinjaNode& node, const JinjaArguments& arguments) {

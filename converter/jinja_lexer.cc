@@ -170,11 +170,11 @@ class Lexer {
     static constexpr std::string_view kOperators[] = {"//", "**", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "(",
                                                       ")",  "[",  "]",  "{",  "}",  ",",  ":", ".", "|", "=", "<", ">"};
     const auto found = std::ranges::find_if(kOperators, [this](std::string_view text) { return At(text); });
-    if (found == std::end(kOperators)) return Wrong(std::format("unexpected character 0x{:02X}", static_cast<unsigned char>(Peek())));
+    if (found == std::end(kOperators)) return Wrong(Format("unexpected character 0x{:02X}", static_cast<unsigned char>(Peek())));
     const char c = Peek();
     if (c == '(' || c == '[' || c == '{') brackets_.push_back(c == '(' ? ')' : static_cast<char>(c + 2));
     if (c == ')' || c == ']' || c == '}') {
-      if (brackets_.empty() || brackets_.back() != c) return Wrong(std::format("unexpected '{}'", c));
+      if (brackets_.empty() || brackets_.back() != c) return Wrong(Format("unexpected '{}'", c));
       brackets_.pop_back();
     }
     Add(JinjaTokenKind::kOperator, std::string(*found));

@@ -44,10 +44,10 @@ class Parser {
   }
   [[nodiscard]] std::unexpected<Error> Wrong(std::string_view what) const {
     return Fail(ErrorCode::kChatTemplate, "line {}: {}{}", Now().line, what,
-                Now().text.empty() ? "" : std::format(" (at \"{}\")", Now().text.substr(0, 40)));
+                Now().text.empty() ? "" : Format(" (at \"{}\")", Now().text.substr(0, 40)));
   }
   Status Expect(std::string_view text) {
-    if (!TakeOperator(text)) return Wrong(std::format("expected '{}'", text));
+    if (!TakeOperator(text)) return Wrong(Format("expected '{}'", text));
     return {};
   }
   Status ExpectBlockEnd() {
@@ -64,7 +64,7 @@ class Parser {
     };
     for (const int child : {node.a, node.b, node.c}) grow(child);
     for (const int child : node.list) grow(child);
-    if (node.depth > kMaxJinjaDepth) return Wrong(std::format("nested deeper than {}", kMaxJinjaDepth));
+    if (node.depth > kMaxJinjaDepth) return Wrong(Format("nested deeper than {}", kMaxJinjaDepth));
     if (node.line == 0) node.line = Now().line;
     program_.nodes.push_back(std::move(node));
     return static_cast<int>(program_.nodes.size()) - 1;
@@ -82,7 +82,7 @@ class Parser {
     int& depth_;
   };
   Status CheckDepth() const {
-    if (recursion_ > kMaxJinjaDepth) return Wrong(std::format("nested deeper than {}", kMaxJinjaDepth));
+    if (recursion_ > kMaxJinjaDepth) return Wrong(Format("nested deeper than {}", kMaxJinjaDepth));
     return {};
   }
 
@@ -106,7 +106,7 @@ class Parser {
         body.list.push_back(TRY(ParseStatement()));
       }
     }
-    if (ends.size() > 0) return Wrong(std::format("expected {{% {} %}} before the end of the template", *(ends.end() - 1)));
+    if (ends.size() > 0) return Wrong(Format("expected {{% {} %}} before the end of the template", *(ends.end() - 1)));
     return Make(std::move(body));
   }
 

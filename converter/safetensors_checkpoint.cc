@@ -121,8 +121,8 @@ class SafetensorsCheckpoint final : public Checkpoint {
 std::string FirstFew(const std::vector<std::string_view>& names) {
   constexpr size_t kShown = 3;
   std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) text += std::format("{}\"{}\"", i == 0 ? "" : ", ", names[i]);
-  return names.size() > kShown ? std::format("{} and {} more", text, names.size() - kShown) : text;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) text += Format("{}\"{}\"", i == 0 ? "" : ", ", names[i]);
+  return names.size() > kShown ? Format("{} and {} more", text, names.size() - kShown) : text;
 }
 
 // C7 to C9: picks from each shard the tensors that the index promises there.

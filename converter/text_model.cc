@@ -65,8 +65,8 @@ void BuildSignature(BlockContext& c, const SignatureSpec& spec, const TextModelO
   Caches caches;
   for (int64_t layer = 0; layer < config.first_kv_shared_layer(); ++layer) {
     const auto [keys, values] = KvCacheShapes(config, layer, options.context, options.window);
-    const Value k = b.Input(std::format("kv_cache_k_{}", layer), DType::kF32, keys);
-    const Value v = b.Input(std::format("kv_cache_v_{}", layer), DType::kF32, values);
+    const Value k = b.Input(Format("kv_cache_k_{}", layer), DType::kF32, keys);
+    const Value v = b.Input(Format("kv_cache_v_{}", layer), DType::kF32, values);
     caches.push_back({.keys = k, .values = v});
   }
 
@@ -79,8 +79,8 @@ void BuildSignature(BlockContext& c, const SignatureSpec& spec, const TextModelO
 
   std::vector<std::pair<std::string, Value>> outputs;
   for (size_t layer = 0; layer < caches.size(); ++layer) {
-    outputs.emplace_back(std::format("kv_cache_k_{}", layer), caches[layer].keys);
-    outputs.emplace_back(std::format("kv_cache_v_{}", layer), caches[layer].values);
+    outputs.emplace_back(Format("kv_cache_k_{}", layer), caches[layer].keys);
+    outputs.emplace_back(Format("kv_cache_v_{}", layer), caches[layer].values);
   }
   if (spec.logits) outputs.emplace_back("logits", Logits(c, streams));
   b.EndSubgraph(spec.key, outputs);
@@ -108,12 +108,11 @@ Result<Graph> BuildPrefillDecode(const Gemma3nConfig& config, TextWeights& weigh
   GraphBuilder builder;
   builder.SetDescription("Gemma 3n prefill and decode, made by Taskpress");
   BlockContext c(builder, config, weights);
-  for (const int64_t tokens : options.prefill_lengths)
-    BuildSignature(c, {.key = std::format("prefill_{}", tokens), .tokens = tokens}, options);
+  for (const int64_t tokens : options.prefill_lengths) BuildSignature(c, {.key = Format("prefill_{}", tokens), .tokens = tokens}, options);
   BuildSignature(c, {.key = "decode", .tokens = 1, .logits = true}, options);
   if (options.score_length) {
     const int64_t tokens = *options.score_length;
-    BuildSignature(c, {.key = std::format("score_{}", tokens), .tokens = tokens, .logits = true}, options);
+    BuildSignature(c, {.key = Format("score_{}", tokens), .tokens = tokens, .logits = true}, options);
   }
   builder.AddMetadata("taskpress.recipe", weights.resolved_recipe());
   return builder.Finish();

@@ -35,9 +35,9 @@ bool BelongsToOtherModality(std::string_view name) {
 
 std::string ListOf(std::string_view title, const std::vector<std::string>& lines) {
   if (lines.empty()) return "";
-  std::string text = std::format("\n  {} ({}):", title, lines.size());
+  std::string text = Format("\n  {} ({}):", title, lines.size());
   for (size_t i = 0; i < std::min(lines.size(), kMaxListed); ++i) text += "\n    " + lines[i];
-  if (lines.size() > kMaxListed) text += std::format("\n    ... and {} more", lines.size() - kMaxListed);
+  if (lines.size() > kMaxListed) text += Format("\n    ... and {} more", lines.size() - kMaxListed);
   return text;
 }
 
@@ -74,12 +74,12 @@ Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoi
       const CheckpointTensor* tensor = checkpoint->Find(std::string(prefix) + name);
       const bool unused = IsUnused(row, config, index);
       if (tensor == nullptr) {
-        if (!unused) missing.push_back(std::format("{}{} {}", prefix, name, ToString(row.shape(config, index))));
+        if (!unused) missing.push_back(Format("{}{} {}", prefix, name, ToString(row.shape(config, index))));
         continue;
       }
       accounted.insert(tensor->name);
       if (tensor->shape != row.shape(config, index)) {
-        misshapen.push_back(std::format("{}: {}, expected {}", tensor->name, ToString(tensor->shape), ToString(row.shape(config, index))));
+        misshapen.push_back(Format("{}: {}, expected {}", tensor->name, ToString(tensor->shape), ToString(row.shape(config, index))));
       }
       if (!unused) weights.bound_[name] = {.tensor = tensor, .row = &row, .index = index};
     }
@@ -94,7 +94,7 @@ Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoi
     } else if (std::ranges::find(kHeadNames, tensor.name) != kHeadNames.end()) {
       head = &tensor;
     } else {
-      unknown.push_back(std::format("{} {}", tensor.name, ToString(tensor.shape)));
+      unknown.push_back(Format("{} {}", tensor.name, ToString(tensor.shape)));
     }
   }
   if (!missing.empty() || !misshapen.empty() || !unknown.empty()) {
@@ -102,8 +102,7 @@ Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoi
                 ListOf("missing", missing), ListOf("wrong shape", misshapen), ListOf("unknown", unknown));
   }
   if (head != nullptr) TRY(CheckTiedHead(*checkpoint, *head, *weights.bound_[std::string(kEmbedding)].tensor));
-  if (not_asked_for > 0)
-    weights.notes_.push_back(std::format("{} vision and audio tensors not asked for (--modalities text)", not_asked_for));
+  if (not_asked_for > 0) weights.notes_.push_back(Format("{} vision and audio tensors not asked for (--modalities text)", not_asked_for));
   weights.checkpoint_ = std::move(checkpoint);
   return weights;
 }
@@ -205,7 +204,7 @@ Result<Weight> TextWeights::EmbeddingTable() {
 
 Result<Weight> TextWeights::PerLayerTable(int64_t layer) {
   const int64_t width = config_.hidden_size_per_layer_input;
-  return Make({.name = std::format("{}.layers.{}", kPerLayerEmbedding, layer),
+  return Make({.name = Format("{}.layers.{}", kPerLayerEmbedding, layer),
                .source = std::string(kPerLayerEmbedding),
                .spec_name = std::string(kPerLayerEmbedding),
                .num_rows = config_.text_vocab_size(),

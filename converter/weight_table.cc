@@ -84,7 +84,7 @@ std::span<const WeightRow> Gemma3nWeightTable() { return kTable; }
 std::string WeightName(const WeightRow& row, int64_t index) {
   const size_t place = row.name.find("{}");
   if (place == std::string_view::npos) return std::string(row.name);
-  return std::format("{}{}{}", row.name.substr(0, place), index, row.name.substr(place + 2));
+  return Format("{}{}{}", row.name.substr(0, place), index, row.name.substr(place + 2));
 }
 
 int64_t WeightCount(const WeightRow& row, const Gemma3nConfig& config) {

@@ -132,13 +132,12 @@ Result<TensorError> MeasureTensorError(const QuantizedRows& rows, const RowWork&
 }
 
 std::string FormatErrorReport(std::span<const TensorError> errors) {
-  std::string text = std::format("{:>8}  {:>10}  {:>10}  {:>10}  {:<5}  {:<15}  {}\n", "SNR dB", "relative", "max error", "MSE", "type",
-                                 "shape", "tensor");
+  std::string text =
+      Format("{:>8}  {:>10}  {:>10}  {:>10}  {:<5}  {:<15}  {}\n", "SNR dB", "relative", "max error", "MSE", "type", "shape", "tensor");
   for (const TensorError* error : WorstFirst(errors)) {
-    const std::string snr = error->noise == 0 ? "exact" : std::format("{:.2f}", error->snr_db());
-    text +=
-        std::format("{:>8}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {:<5}  {:<15}  {}\n", snr, error->relative_error(), error->max_abs_error,
-                    error->mean_squared_error(), NameOf(error->spec), std::format("[{},{}]", error->num_rows, error->columns), error->name);
+    const std::string snr = error->noise == 0 ? "exact" : Format("{:.2f}", error->snr_db());
+    text += Format("{:>8}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {:<5}  {:<15}  {}\n", snr, error->relative_error(), error->max_abs_error,
+                   error->mean_squared_error(), NameOf(error->spec), Format("[{},{}]", error->num_rows, error->columns), error->name);
   }
   return text;
 }

@@ -52,7 +52,7 @@ std::string Suggestion(std::string_view unknown, std::span<const std::string_vie
       best_distance = distance;
     }
   }
-  return best.empty() ? std::string() : std::format(" (did you mean {}?)", best);
+  return best.empty() ? std::string() : Format(" (did you mean {}?)", best);
 }
 
 Result<std::unique_ptr<RE2>> Compile(const std::string& pattern) {
@@ -88,7 +88,7 @@ Status CheckEffect(const CompiledRule& compiled, std::span<const WeightToQuantiz
   if (rule.pattern.empty()) return {};
   if (compiled.matches == 0) {
     return Fail(ErrorCode::kRecipeUnmatched, "pattern \"{}\" ({}) matches none of {} weights{}", rule.pattern, NameOf(rule.spec),
-                weights.size(), weights.empty() ? std::string() : std::format("; their names look like {}", weights.front().name));
+                weights.size(), weights.empty() ? std::string() : Format("; their names look like {}", weights.front().name));
   }
   if (compiled.small_matches == compiled.matches && rule.spec.type != DType::kF32) {
     return Fail(ErrorCode::kRecipeUnmatched,
@@ -104,7 +104,7 @@ std::string RuleText(const RecipeRule& rule) {
     text += text.empty() ? "" : ",";
     text += NameOf(quant_class);
   }
-  if (!rule.pattern.empty()) text += std::format("{}\"{}\"", text.empty() ? "" : " ", rule.pattern);
+  if (!rule.pattern.empty()) text += Format("{}\"{}\"", text.empty() ? "" : " ", rule.pattern);
   return text.empty() ? "*" : text;
 }
 
@@ -169,15 +169,15 @@ Status AddTensorTypeRule(Recipe& recipe, std::string_view rule) {
 }
 
 std::string FormatRecipe(const Recipe& recipe) {
-  std::string text = std::format("recipe {}\n", recipe.name);
-  for (const RecipeRule& rule : recipe.rules) text += std::format("  {:<5} {}\n", NameOf(rule.spec), RuleText(rule));
+  std::string text = Format("recipe {}\n", recipe.name);
+  for (const RecipeRule& rule : recipe.rules) text += Format("  {:<5} {}\n", NameOf(rule.spec), RuleText(rule));
   return text;
 }
 
 std::string ResolvedRecipeText(std::span<const WeightToQuantize> weights, std::span<const QuantSpec> specs) {
   std::string text;
   for (size_t i = 0; i < std::min(weights.size(), specs.size()); ++i) {
-    text += std::format("{:<5} {:<19} {}\n", NameOf(specs[i]), NameOf(weights[i].quant_class), weights[i].name);
+    text += Format("{:<5} {:<19} {}\n", NameOf(specs[i]), NameOf(weights[i].quant_class), weights[i].name);
   }
   return text;
 }

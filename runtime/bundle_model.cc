@@ -15,7 +15,7 @@ Result<const Section*> Require(const Bundle& bundle, SectionKind kind) {
 template <typename T>
 Result<T> InSection(const Bundle& bundle, SectionKind kind, Result<T> result) {
   if (result) return result;
-  return std::unexpected(WithContext(std::move(result).error(), std::format("{}: section \"{}\"", bundle.path, InfoOf(kind).name)));
+  return std::unexpected(WithContext(std::move(result).error(), Format("{}: section \"{}\"", bundle.path, InfoOf(kind).name)));
 }
 
 Result<Graph> ReadMember(const Bundle& bundle, SectionKind kind) {

@@ -69,12 +69,12 @@ Error DescribeForeignFile(std::string_view head, uint64_t size) {
     return unknown("a bare TFLite model (.tflite), expected a .task or .litertlm bundle, which holds several of them");
   }
   if (LooksLikeSafetensors(head)) return unknown("a safetensors checkpoint; convert its folder to a bundle first");
-  if (kLitertlmMagic.starts_with(head)) return unknown(std::format("truncated: the {} bytes of this file begin a .litertlm", size));
+  if (kLitertlmMagic.starts_with(head)) return unknown(Format("truncated: the {} bytes of this file begin a .litertlm", size));
   if (head.find_first_not_of('\0') == std::string_view::npos) {
-    return unknown(std::format("the first {} bytes are zero; expected a .task or .litertlm bundle (an unfinished download?)", head.size()));
+    return unknown(Format("the first {} bytes are zero; expected a .task or .litertlm bundle (an unfinished download?)", head.size()));
   }
-  return unknown(std::format("not a bundle: it begins with \"{}\", expected \"PK\\x03\\x04\" (.task) or \"{}\" (.litertlm)",
-                             Printable(head.substr(0, 8)), kLitertlmMagic));
+  return unknown(Format("not a bundle: it begins with \"{}\", expected \"PK\\x03\\x04\" (.task) or \"{}\" (.litertlm)",
+                        Printable(head.substr(0, 8)), kLitertlmMagic));
 }
 
 // --- reading and writing bytes ----------------------------------------------------------------------------------------------------------

@@ -43,11 +43,11 @@ constexpr auto kOps = std::to_array<OpInfo>({
     {OpKind::kDequantize, "DEQUANTIZE", 6, 1, 1, kCarries<NoAttributes>},
 });
 
-std::string Where(const Subgraph& subgraph) { return std::format("subgraph \"{}\"", Printable(subgraph.name)); }
+std::string Where(const Subgraph& subgraph) { return Format("subgraph \"{}\"", Printable(subgraph.name)); }
 
 // "subgraph "decode", tensor 12 "x""
 std::string Where(const Subgraph& subgraph, TensorId id) {
-  return std::format("{}, tensor {} \"{}\"", Where(subgraph), id, Printable(subgraph.tensors[static_cast<size_t>(id)].name));
+  return Format("{}, tensor {} \"{}\"", Where(subgraph), id, Printable(subgraph.tensors[static_cast<size_t>(id)].name));
 }
 
 bool InRange(int64_t index, size_t count) { return index >= 0 && static_cast<uint64_t>(index) < count; }
@@ -171,7 +171,7 @@ class OrderCheck {
 
   Status CheckOp(const Op& op, size_t index) {
     const OpInfo& info = InfoOf(op.kind);
-    const auto where = [&] { return std::format("{}, operator {} {}", Where(subgraph_), index, info.name); };
+    const auto where = [&] { return Format("{}, operator {} {}", Where(subgraph_), index, info.name); };
     const auto count = static_cast<int>(op.inputs.size());
     if (count < info.min_inputs || (info.max_inputs >= 0 && count > info.max_inputs) || op.outputs.size() != 1) {
       return Fail(ErrorCode::kTfliteReference, "{}: {} inputs and {} outputs", where(), count, op.outputs.size());

@@ -28,7 +28,7 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   }
   bool key(string_t& value) override {
     if (!keys_.back().insert(value).second) {
-      problem_ = std::format("duplicate key \"{}\"", value);
+      problem_ = Format("duplicate key \"{}\"", value);
       return false;
     }
     return dom_.key(value);
@@ -45,7 +45,7 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   }
   bool parse_error(std::size_t position, const std::string& token, const nlohmann::detail::exception& error) override {
     static_cast<void>(token);
-    problem_ = std::format("at byte {}: {}", position, error.what());
+    problem_ = Format("at byte {}: {}", position, error.what());
     return false;
   }
   [[nodiscard]] const std::string& problem() const { return problem_; }
@@ -53,7 +53,7 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
  private:
   bool Enter() {
     if (++depth_ <= max_depth_) return true;
-    problem_ = std::format("nested deeper than {}", max_depth_);
+    problem_ = Format("nested deeper than {}", max_depth_);
     return false;
   }
 

@@ -45,7 +45,7 @@ Result<Header> ReadHeader(ByteView file) {
     return Fail(ErrorCode::kLitertlmHeader, "truncated: the header begins at byte {}, the file ends at {}", kHeaderBegin, file.size());
   }
   const auto version = LoadLittle<std::array<uint32_t, 3>>(file.data() + kVersionOffset);
-  Header header{.version = std::format("{}.{}.{}", version[0], version[1], version[2]), .end = 0, .flatbuffer = {}};
+  Header header{.version = Format("{}.{}.{}", version[0], version[1], version[2]), .end = 0, .flatbuffer = {}};
   if (version[0] != kMajorVersion) return Fail(ErrorCode::kLitertlmVersion, "version {}, expected {}.x", header.version, kMajorVersion);
   header.end = LoadLittle<uint64_t>(file.data() + kHeaderEndOffset);
   if (header.end < kHeaderBegin || header.end > kLargestHeader) {
@@ -126,14 +126,14 @@ Status CheckRange(std::string_view name, uint64_t begin, uint64_t end, uint64_t 
 void AddWarnings(Bundle& bundle, const LitertlmKey& key, const Section& section) {
   const std::string name = Printable(section.name);
   if (section.offset % kBlock != 0) {
-    bundle.warnings.push_back(std::format("section \"{}\" begins at byte {}, not a multiple of {}; clients that map sections refuse it",
-                                          name, section.offset, kBlock));
+    bundle.warnings.push_back(Format("section \"{}\" begins at byte {}, not a multiple of {}; clients that map sections refuse it", name,
+                                     section.offset, kBlock));
   }
   if (section.kind != SectionKind::kOther) return;
   if (key.type == AnySectionDataType::TFLiteModel && !IsModelTypeOfClients(key.model_type)) {
-    bundle.warnings.push_back(std::format("section \"{}\" has a model_type that LiteRT-LM does not know; it refuses the file", name));
+    bundle.warnings.push_back(Format("section \"{}\" has a model_type that LiteRT-LM does not know; it refuses the file", name));
   } else {
-    bundle.warnings.push_back(std::format("section \"{}\" is not known; it is carried along unread", name));
+    bundle.warnings.push_back(Format("section \"{}\" is not known; it is carried along unread", name));
   }
 }
 
@@ -157,8 +157,7 @@ Result<Bundle> ReadFile(const SharedBytes& file) {
   bundle.file_size = view.size();
   bundle.version = header.version;
   if (header.end > kClientHeader) {
-    bundle.warnings.push_back(
-        std::format("the header ends at byte {}; clients read {} bytes and refuse the file", header.end, kClientHeader));
+    bundle.warnings.push_back(Format("the header ends at byte {}; clients read {} bytes and refuse the file", header.end, kClientHeader));
   }
   ItemReader items(header.flatbuffer.size());
   if (root->system_metadata() != nullptr) bundle.system_items = TRY(items.Read(root->system_metadata()->entries()));
@@ -188,7 +187,7 @@ Result<Bundle> ReadFile(const SharedBytes& file) {
 std::string DeriveUuid(std::span<const SectionToWrite> sections) {
   std::string text = "taskpress\n";
   for (const SectionToWrite& section : sections) {
-    text += std::format("{}\n{}\n", section.kind == SectionKind::kOther ? section.name : InfoOf(section.kind).name, section.size);
+    text += Format("{}\n{}\n", section.kind == SectionKind::kOther ? section.name : InfoOf(section.kind).name, section.size);
   }
   std::string hex = Sha256Hex(AsBytes(text)).substr(0, 32);
   hex[12] = '8';

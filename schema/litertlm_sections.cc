@@ -40,7 +40,7 @@ std::string NameOfType(AnySectionDataType type) {
   for (const OtherType& other : kOtherTypes) {
     if (other.type == type) return std::string(other.name);
   }
-  return std::format("{}{}", kUnknownTypePrefix, std::to_underlying(type));
+  return Format("{}{}", kUnknownTypePrefix, std::to_underlying(type));
 }
 
 std::optional<AnySectionDataType> TypeOfName(std::string_view name) {
@@ -93,7 +93,7 @@ std::string NameOf(const LitertlmKey& key, size_t index) {
   if (key.type == AnySectionDataType::TFLiteModel) return key.model_type;
   if (!key.name.empty()) return key.name;
   const std::string type = NameOfType(key.type);
-  return key.IsNameless() ? std::format("{}_{}", type, index) : type;
+  return key.IsNameless() ? Format("{}_{}", type, index) : type;
 }
 
 bool IsModelTypeOfClients(std::string_view model_type) {

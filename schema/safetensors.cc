@@ -239,7 +239,7 @@ Result<std::vector<HeaderTensor>> ParseHeader(ByteView header, uint64_t data_byt
 // S13, S14: the header a file with these entries must have, padded.
 Result<std::string> FormatHeader(std::span<const SafetensorsEntry> entries, const std::map<std::string, std::string>& metadata) {
   std::string header = "{";
-  if (!metadata.empty()) header += std::format("\"{}\":{}", kMetadataKey, Json(metadata).dump());
+  if (!metadata.empty()) header += Format("\"{}\":{}", kMetadataKey, Json(metadata).dump());
   uint64_t position = 0;
   for (const SafetensorsEntry& entry : entries) {
     if (InfoOf(entry.type).safetensors.empty()) {
@@ -248,8 +248,8 @@ Result<std::string> FormatHeader(std::span<const SafetensorsEntry> entries, cons
     if (entry.name == kMetadataKey) return Fail(ErrorCode::kSafetensorsTensor, "\"{}\" cannot name a tensor", kMetadataKey);
     const std::optional<uint64_t> end = CheckedAdd(position, entry.bytes->size());
     if (!end) return Fail(ErrorCode::kSafetensorsTensor, "tensor {}: total size overflows", Quoted(entry.name));
-    header += std::format("{}{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "",
-                          Json(entry.name).dump(), InfoOf(entry.type).safetensors, ToString(entry.shape), position, *end);
+    header += Format("{}{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "",
+                     Json(entry.name).dump(), InfoOf(entry.type).safetensors, ToString(entry.shape), position, *end);
     position = *end;
   }
   header += "}";
@@ -304,7 +304,7 @@ Status WriteChecked(const std::filesystem::path& path, std::span<const Safetenso
   std::vector<std::byte> block;
   for (const SafetensorsEntry& entry : entries) {
     const Status written = WriteSource(file, position, *entry.bytes, block);
-    if (!written) return std::unexpected(WithContext(written.error(), std::format("tensor \"{}\"", entry.name)));
+    if (!written) return std::unexpected(WithContext(written.error(), Format("tensor \"{}\"", entry.name)));
     position += entry.bytes->size();
   }
   return file.Commit();

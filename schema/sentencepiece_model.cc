@@ -182,7 +182,7 @@ std::optional<uint8_t> ByteOfPiece(std::string_view piece) {
   return static_cast<uint8_t>(value);
 }
 
-std::string PieceOfByte(uint8_t byte) { return std::format("<0x{:02X}>", byte); }
+std::string PieceOfByte(uint8_t byte) { return Format("<0x{:02X}>", byte); }
 
 std::string UnescapeSpaces(std::string_view piece) {
   std::string text;

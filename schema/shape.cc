@@ -3,6 +3,7 @@
 #include <format>
 
 #include "schema/base/checked_math.h"
+#include "schema/base/error.h"
 
 namespace taskpress {
 
@@ -27,7 +28,7 @@ std::optional<uint64_t> NumBytes(DType type, const Shape& shape) {
 
 std::string ToString(const Shape& shape) {
   std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += std::format("{}{}", i == 0 ? "" : ",", shape[i]);
+  for (size_t i = 0; i < shape.size(); ++i) text += Format("{}{}", i == 0 ? "" : ",", shape[i]);
   return text + "]";
 }
 

@@ -66,7 +66,7 @@ Status CheckPlainlyStored(const ZipEntry& entry) {
 Result<Member> ResolveMember(ByteView file, const ZipDirectory& directory, ZipEntry entry) {
   const std::string name = Printable(entry.name);
   const Result<DecodedZipEntry> local = DecodeLocalHeader(file, entry.header_offset);
-  if (!local) return std::unexpected(WithContext(local.error(), std::format("entry \"{}\"", name)));
+  if (!local) return std::unexpected(WithContext(local.error(), Format("entry \"{}\"", name)));
   if (local->entry != entry) {
     return Fail(ErrorCode::kZipEntry, "entry \"{}\" of {} bytes: the local header at byte {} says otherwise (\"{}\", {} bytes)", name,
                 entry.size, entry.header_offset, Printable(local->entry.name), local->entry.size);
@@ -139,26 +139,25 @@ Error DescribeCut(ByteView file) {
     const uint64_t left = file.size() - local->end;
     const std::string name = Printable(local->entry.name);
     if (local->entry.stored_size > left) {
-      return {ErrorCode::kZipStructure,
-              std::format("truncated: entry \"{}\" needs {} bytes from byte {}, the file of {} bytes has {} there", name,
-                          local->entry.stored_size, local->end, file.size(), left)};
+      return {ErrorCode::kZipStructure, Format("truncated: entry \"{}\" needs {} bytes from byte {}, the file of {} bytes has {} there",
+                                               name, local->entry.stored_size, local->end, file.size(), left)};
     }
     at = local->end + local->entry.stored_size;
-    last = std::format("entry \"{}\"", name);
+    last = Format("entry \"{}\"", name);
   }
   return {ErrorCode::kZipStructure,
-          std::format("truncated: after {} at byte {} a directory and an end record should follow, the file of {} bytes has no end record",
-                      last, at, file.size())};
+          Format("truncated: after {} at byte {} a directory and an end record should follow, the file of {} bytes has no end record", last,
+                 at, file.size())};
 }
 
 void AddSection(Bundle& bundle, const Member& member, SharedBytes bytes) {
   const SectionInfo* info = FindByEntryName(member.entry.name);
   if (info == nullptr) {
-    bundle.warnings.push_back(std::format("entry \"{}\" is not known; it is carried along unread", member.entry.name));
+    bundle.warnings.push_back(Format("entry \"{}\" is not known; it is carried along unread", member.entry.name));
   }
   if (member.data_offset % kSafeAlignment != 0) {
-    bundle.warnings.push_back(std::format("entry \"{}\" starts at byte {}, not a multiple of {}; some clients copy it", member.entry.name,
-                                          member.data_offset, kSafeAlignment));
+    bundle.warnings.push_back(Format("entry \"{}\" starts at byte {}, not a multiple of {}; some clients copy it", member.entry.name,
+                                     member.data_offset, kSafeAlignment));
   }
   bundle.sections.push_back({.kind = info != nullptr ? info->kind : SectionKind::kOther,
                              .name = info != nullptr ? std::string(info->name) : member.entry.name,

@@ -13,7 +13,7 @@ const Tensor& TensorOf(const Graph& graph, const Signature& signature, TensorId 
   return graph.subgraphs[static_cast<size_t>(signature.subgraph)].tensors[static_cast<size_t>(id)];
 }
 
-std::string Where(const Signature& signature) { return std::format("signature \"{}\"", Printable(signature.key)); }
+std::string Where(const Signature& signature) { return Format("signature \"{}\"", Printable(signature.key)); }
 
 // X3
 Result<const Tensor*> Find(const Graph& graph, const Signature& signature, const std::vector<NamedTensor>& side, std::string_view name) {
@@ -70,7 +70,7 @@ int64_t CountCaches(const Signature& decode) {
 Status CheckCaches(const Graph& graph, const Signature& signature, const Signature& decode, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     for (const char* kind : {"k", "v"}) {
-      const std::string name = std::format("kv_cache_{}_{}", kind, i);
+      const std::string name = Format("kv_cache_{}_{}", kind, i);
       const Tensor& expected = *TRY(Find(graph, decode, decode.inputs, name));
       if (expected.type != DType::kF32 || expected.shape.size() != 4 || expected.shape[0] != 1) {
         return Fail(ErrorCode::kBundleContract, "{}, \"{}\": f32 of rank 4 with batch 1 expected, found {} {}", Where(decode), name,

@@ -163,7 +163,7 @@ class Reader {
                       .inputs = TRY(CopyIds(from.inputs())),
                       .outputs = TRY(CopyIds(from.outputs()))};
     const auto in_context = [&](Error error, std::string_view what, size_t index) {
-      return std::unexpected(WithContext(std::move(error), std::format("subgraph \"{}\", {} {}", Printable(subgraph.name), what, index)));
+      return std::unexpected(WithContext(std::move(error), Format("subgraph \"{}\", {} {}", Printable(subgraph.name), what, index)));
     };
     for (size_t i = 0; i < SizeOf(from.tensors()); ++i) {
       Result<Tensor> tensor = ReadTensor(*from.tensors()->Get(static_cast<uint32_t>(i)));
@@ -182,7 +182,7 @@ class Reader {
   Result<Tensor> ReadTensor(const fb::Tensor& from) {
     Tensor tensor{.name = TRY(CopyText(from.name()))};
     Result<void> read = ReadTensorBody(from, tensor);
-    if (!read) return std::unexpected(WithContext(std::move(read).error(), std::format("\"{}\"", Printable(tensor.name))));
+    if (!read) return std::unexpected(WithContext(std::move(read).error(), Format("\"{}\"", Printable(tensor.name))));
     return tensor;
   }
 

@@ -105,18 +105,16 @@ Result<ExitStatus> Bench(const BenchArguments& arguments) {
                         {"cpu", CpuName()}});
     return ExitStatus::kOk;
   }
-  std::cout << std::format("{}\n{}, {} threads, {} kernels, {} runs after a warm-up\n\n", arguments.file, CpuName(), threads,
-                           arguments.flags.kernels, arguments.repetitions);
-  std::cout << std::format("| {:24} | {:>20} |\n|{:-<26}|{:->22}|\n", "test", "mean +- sd", "", "");
-  const auto row = [](std::string_view name, const std::string& value) { std::cout << std::format("| {:24} | {:>20} |\n", name, value); };
-  row(std::format("prefill {} (tok/s)", arguments.prefill),
-      std::format("{:.1f} +- {:.1f}", timings.prefill.mean(), timings.prefill.deviation()));
-  row(std::format("decode {} (tok/s)", arguments.decode),
-      std::format("{:.1f} +- {:.1f}", timings.decode.mean(), timings.decode.deviation()));
-  row("time to first token (s)", std::format("{:.3f} +- {:.3f}", timings.first_token.mean(), timings.first_token.deviation()));
-  row("load (s)", std::format("{:.3f}", model.load_seconds));
-  row("model (MB)", std::format("{:.1f}", static_cast<double>(model.model_bytes) / 1e6));
-  row("peak memory (MB)", std::format("{:.1f}", static_cast<double>(PeakResidentBytes()) / 1e6));
+  std::cout << Format("{}\n{}, {} threads, {} kernels, {} runs after a warm-up\n\n", arguments.file, CpuName(), threads,
+                      arguments.flags.kernels, arguments.repetitions);
+  std::cout << Format("| {:24} | {:>20} |\n|{:-<26}|{:->22}|\n", "test", "mean +- sd", "", "");
+  const auto row = [](std::string_view name, const std::string& value) { std::cout << Format("| {:24} | {:>20} |\n", name, value); };
+  row(Format("prefill {} (tok/s)", arguments.prefill), Format("{:.1f} +- {:.1f}", timings.prefill.mean(), timings.prefill.deviation()));
+  row(Format("decode {} (tok/s)", arguments.decode), Format("{:.1f} +- {:.1f}", timings.decode.mean(), timings.decode.deviation()));
+  row("time to first token (s)", Format("{:.3f} +- {:.3f}", timings.first_token.mean(), timings.first_token.deviation()));
+  row("load (s)", Format("{:.3f}", model.load_seconds));
+  row("model (MB)", Format("{:.1f}", static_cast<double>(model.model_bytes) / 1e6));
+  row("peak memory (MB)", Format("{:.1f}", static_cast<double>(PeakResidentBytes()) / 1e6));
   return ExitStatus::kOk;
 }
 

@@ -53,7 +53,7 @@ void InstallSignalHandlers() {
 
 int ReportError(const Error& error, bool json) {
   const ErrorInfo& info = InfoOf(error.code);
-  std::cerr << std::format("taskpress: error {} ({}): {}\n  {}\n", CodeName(error.code), info.title, error.message, info.advice);
+  std::cerr << Format("taskpress: error {} ({}): {}\n  {}\n", CodeName(error.code), info.title, error.message, info.advice);
   if (json) {
     PrintJson("error", {{"code", CodeName(error.code)},
                         {"title", info.title},
@@ -65,7 +65,7 @@ int ReportError(const Error& error, bool json) {
 }
 
 void PrintJson(std::string_view verb, OrderedJson document) {
-  OrderedJson whole{{"schema", std::format("taskpress/{}/1", verb)}};
+  OrderedJson whole{{"schema", Format("taskpress/{}/1", verb)}};
   whole.update(document);
   std::cout << whole.dump(2, ' ', false, OrderedJson::error_handler_t::replace) << "\n";
 }

@@ -67,7 +67,7 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
                           {"tokens", summary.positions},
                           {"max_abs_difference", summary.max_abs_difference}});
   } else {
-    std::cout << std::format(
+    std::cout << Format(
         "a {}\nb {}\npositions {}\nKL(b || a) mean {:.6f} nats, 99th percentile {:.6f}\ntop-1 agreement {:.4f}\n"
         "perplexity a {:.4f}, b {:.4f}, ratio {:.5f}\n",
         arguments.a, arguments.b, summary.positions, summary.kl_mean, summary.kl_p99, summary.top1_agreement, summary.perplexity_a,

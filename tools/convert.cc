@@ -102,14 +102,14 @@ uint64_t StoredBytes(const BundleWeight& weight) {
 }
 
 void PrintPlan(const PreparedModel& model) {
-  std::cout << std::format("{:52} {:>9} {:>9} {:>6} {:>14}\n", "tensor", "rows", "columns", "type", "bytes");
+  std::cout << Format("{:52} {:>9} {:>9} {:>6} {:>14}\n", "tensor", "rows", "columns", "type", "bytes");
   uint64_t total = 0;
   for (const BundleWeight& weight : model.weights) {
     const uint64_t bytes = StoredBytes(weight);
     total += bytes;
-    std::cout << std::format("{:52} {:9} {:9} {:>6} {:14}\n", weight.name, weight.num_rows, weight.columns, NameOf(weight.spec), bytes);
+    std::cout << Format("{:52} {:9} {:9} {:>6} {:14}\n", weight.name, weight.num_rows, weight.columns, NameOf(weight.spec), bytes);
   }
-  std::cout << std::format("{:52} {:>41}\n", "all matrices and tables", total);
+  std::cout << Format("{:52} {:>41}\n", "all matrices and tables", total);
 }
 
 Result<ExitStatus> DryRun(const ConvertArguments& arguments, const PreparedModel& model, std::span<const std::filesystem::path> outputs) {
@@ -120,7 +120,7 @@ Result<ExitStatus> DryRun(const ConvertArguments& arguments, const PreparedModel
     if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
     const uint64_t bytes = TRY(ForecastBundleSize(model, *container));
     rows.push_back({{"path", path.string()}, {"bytes", bytes}});
-    sizes += std::format("{}: {} bytes, not written (--dry-run)\n", path.string(), bytes);
+    sizes += Format("{}: {} bytes, not written (--dry-run)\n", path.string(), bytes);
   }
   if (!arguments.json) {
     PrintPlan(model);
@@ -178,10 +178,10 @@ Result<ExitStatus> Convert(const ConvertArguments& arguments) {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (!arguments.json) {
     for (const WrittenBundle& bundle : written)
-      std::cout << std::format("{}  {}  {} bytes\n", bundle.sha256, bundle.path.string(), bundle.bytes);
+      std::cout << Format("{}  {}  {} bytes\n", bundle.sha256, bundle.path.string(), bundle.bytes);
     if (arguments.errors) std::cout << FormatErrorReport(errors);
-    std::cerr << std::format("{} parameters, {}, {:.1f} s, {:.0f} MB of memory at most\n", model.parameters.text, arguments.quant,
-                             seconds.count(), static_cast<double>(memory.peak_anonymous_bytes()) / 1e6);
+    std::cerr << Format("{} parameters, {}, {:.1f} s, {:.0f} MB of memory at most\n", model.parameters.text, arguments.quant,
+                        seconds.count(), static_cast<double>(memory.peak_anonymous_bytes()) / 1e6);
     return ExitStatus::kOk;
   }
   OrderedJson rows = OrderedJson::array();

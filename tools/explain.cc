@@ -7,8 +7,8 @@ namespace taskpress {
 namespace {
 
 void Explain(const ErrorInfo& info) {
-  std::cout << std::format("{} {}: {}\n  {}\n  Exit status {}.\n", CodeName(info.code), info.name.substr(1), info.title, info.advice,
-                           static_cast<int>(info.status));
+  std::cout << Format("{} {}: {}\n  {}\n  Exit status {}.\n", CodeName(info.code), info.name.substr(1), info.title, info.advice,
+                      static_cast<int>(info.status));
 }
 
 OrderedJson InfoJson(const ErrorInfo& info) {

@@ -51,7 +51,7 @@ OrderedJson SideJson(const Graph& graph, const Signature& signature, const std::
   OrderedJson names = OrderedJson::object();
   for (const auto& [name, id] : side) {
     const Tensor& tensor = graph.subgraphs[static_cast<size_t>(signature.subgraph)].tensors[static_cast<size_t>(id)];
-    names[name] = std::format("{}{}", NameOf(tensor.type), ToString(tensor.shape));
+    names[name] = Format("{}{}", NameOf(tensor.type), ToString(tensor.shape));
   }
   return names;
 }
@@ -90,7 +90,7 @@ OrderedJson Loaders(const Bundle& bundle) {
     if (section.bytes->size() >= kTwoGiB) {
       loaders.push_back({{"name", "readers without 64-bit buffers (iOS, legacy TFLite)"},
                          {"loads", false},
-                         {"note", std::format("section {} exceeds 2 GiB", section.name)}});
+                         {"note", Format("section {} exceeds 2 GiB", section.name)}});
     }
   }
   return loaders;
@@ -107,10 +107,10 @@ struct Inspection {
 
 Status InspectModel(const InspectArguments& arguments, const Section& section, Inspection& out) {
   Result<Graph> graph = ReadTflite(section.bytes);
-  if (!graph) return std::unexpected(WithContext(std::move(graph).error(), std::format("section \"{}\"", section.name)));
+  if (!graph) return std::unexpected(WithContext(std::move(graph).error(), Format("section \"{}\"", section.name)));
   const WeightSums sums = SumWeights(*graph);
   out.parameters += sums.parameters;
-  out.text += std::format("    {} parameters in {} bytes, {} signatures\n", sums.parameters, sums.bytes, graph->signatures.size());
+  out.text += Format("    {} parameters in {} bytes, {} signatures\n", sums.parameters, sums.bytes, graph->signatures.size());
   for (const Signature& signature : graph->signatures) {
     const Subgraph& subgraph = graph->subgraphs[static_cast<size_t>(signature.subgraph)];
     const OrderedJson inputs = SideJson(*graph, signature, signature.inputs);
@@ -121,18 +121,18 @@ Status InspectModel(const InspectArguments& arguments, const Section& section, I
                               {"outputs", outputs},
                               {"operators", subgraph.ops.size()},
                               {"operator_counts", OpHistogram(subgraph)}});
-    out.text += std::format("    [{}] {} operators;", signature.key, subgraph.ops.size());
+    out.text += Format("    [{}] {} operators;", signature.key, subgraph.ops.size());
     for (const auto& [name, type] : inputs.items()) {
-      if (!name.starts_with("kv_cache") || name.ends_with("_0")) out.text += std::format(" {} {}", name, type.get<std::string>());
+      if (!name.starts_with("kv_cache") || name.ends_with("_0")) out.text += Format(" {} {}", name, type.get<std::string>());
     }
-    out.text += outputs.contains("logits") ? std::format(" -> logits {}\n", outputs["logits"].get<std::string>()) : "\n";
+    out.text += outputs.contains("logits") ? Format(" -> logits {}\n", outputs["logits"].get<std::string>()) : "\n";
   }
   if (!arguments.tensors) return {};
   ForEachWeight(*graph, [&](const Tensor& tensor) {
     const uint64_t bytes = graph->buffers[static_cast<size_t>(tensor.buffer)].bytes->size();
     out.tensors.push_back(
         {{"section", section.name}, {"name", tensor.name}, {"type", NameOf(tensor.type)}, {"shape", tensor.shape}, {"bytes", bytes}});
-    out.text += std::format("      {:56} {:5} {:18} {:12}\n", tensor.name, NameOf(tensor.type), ToString(tensor.shape), bytes);
+    out.text += Format("      {:56} {:5} {:18} {:12}\n", tensor.name, NameOf(tensor.type), ToString(tensor.shape), bytes);
   });
   return {};
 }
@@ -141,7 +141,7 @@ Status InspectMetadata(const Bundle& bundle, const Section& section, Inspection&
   std::vector<std::byte> scratch;
   const BundleMetadata metadata = TRY(DecodeMetadata(bundle.container, TRY(ViewOrRead(*section.bytes, scratch))));
   out.metadata = MetadataJson(metadata);
-  for (const auto& [key, value] : out.metadata.items()) out.text += std::format("    {}: {}\n", key, value.dump());
+  for (const auto& [key, value] : out.metadata.items()) out.text += Format("    {}: {}\n", key, value.dump());
   return {};
 }
 
@@ -152,7 +152,7 @@ Result<ExitStatus> Inspect(const InspectArguments& arguments) {
   for (const Section& section : bundle.sections) {
     OrderedJson row{
         {"kind", InfoOf(section.kind).name}, {"name", section.name}, {"offset", section.offset}, {"bytes", section.bytes->size()}};
-    out.text += std::format("  {:20} {:12} at {:12}", section.name, section.bytes->size(), section.offset);
+    out.text += Format("  {:20} {:12} at {:12}", section.name, section.bytes->size(), section.offset);
     if (arguments.hash) {
       std::vector<std::byte> scratch;
       const std::string digest = Sha256Hex(TRY(ViewOrRead(*section.bytes, scratch)));
@@ -166,11 +166,11 @@ Result<ExitStatus> Inspect(const InspectArguments& arguments) {
   }
   const OrderedJson loaders = Loaders(bundle);
   if (!arguments.json) {
-    std::cout << std::format("{}: {}{}, {} bytes, {} sections\n{}", arguments.file, NameOf(bundle.container),
-                             bundle.version.empty() ? "" : " " + bundle.version, bundle.file_size, bundle.sections.size(), out.text);
+    std::cout << Format("{}: {}{}, {} bytes, {} sections\n{}", arguments.file, NameOf(bundle.container),
+                        bundle.version.empty() ? "" : " " + bundle.version, bundle.file_size, bundle.sections.size(), out.text);
     for (const OrderedJson& loader : loaders) {
-      std::cout << std::format("  {} {}: {}\n", loader["loads"].get<bool>() ? "loads in" : "NOT for", loader["name"].get<std::string>(),
-                               loader["note"].get<std::string>());
+      std::cout << Format("  {} {}: {}\n", loader["loads"].get<bool>() ? "loads in" : "NOT for", loader["name"].get<std::string>(),
+                          loader["note"].get<std::string>());
     }
     return ExitStatus::kOk;
   }

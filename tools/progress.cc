@@ -64,12 +64,12 @@ void Progress::Update(std::string_view stage, std::string_view item, uint64_t do
 void Progress::ShowBar(std::string_view item, uint64_t done, uint64_t total, double seconds) {
   const double share = Share(done, total);
   const auto filled = static_cast<int>(share * kBarWidth);
-  std::string line = std::format("\r\x1b[K{:7} ", stage_);
+  std::string line = Format("\r\x1b[K{:7} ", stage_);
   if (total > 0) {
-    line += std::format("[{}{}] {:3.0f}%", std::string(static_cast<size_t>(filled), '#'),
-                        std::string(static_cast<size_t>(kBarWidth - filled), '.'), share * 100);
+    line += Format("[{}{}] {:3.0f}%", std::string(static_cast<size_t>(filled), '#'),
+                   std::string(static_cast<size_t>(kBarWidth - filled), '.'), share * 100);
     if (seconds > 0.2 && share > 0) {
-      line += std::format(" {:.0f} MB/s ETA {:.0f}s", static_cast<double>(done) / 1e6 / seconds, seconds / share - seconds);
+      line += Format(" {:.0f} MB/s ETA {:.0f}s", static_cast<double>(done) / 1e6 / seconds, seconds / share - seconds);
     }
   }
   std::cerr << line << " " << item.substr(0, 50) << std::flush;
@@ -86,7 +86,7 @@ void Progress::ShowLine(std::string_view item, uint64_t done, uint64_t total, do
                             {"seconds", seconds}};
     std::cerr << event.dump() << "\n";
   } else if (total > 0) {
-    std::cerr << std::format("{}: {:.0f}% of {:.1f} MB {}\n", stage_, Share(done, total) * 100, static_cast<double>(total) / 1e6, item);
+    std::cerr << Format("{}: {:.0f}% of {:.1f} MB {}\n", stage_, Share(done, total) * 100, static_cast<double>(total) / 1e6, item);
   } else {
     std::cerr << stage_ << "\n";
   }

@@ -118,9 +118,9 @@ Result<ExitStatus> Run(const RunArguments& arguments) {
                       {"time_to_first_token_s", reply.first_token_seconds},
                       {"load_s", model.load_seconds}});
   } else {
-    std::cerr << std::format("[{} prompt tokens, {:.1f} tok/s; {} generated, {:.1f} tok/s; first token after {:.3f} s; {}]\n",
-                             reply.prompt_tokens, Rate(prefilled, reply.prefill_seconds), reply.tokens.size(),
-                             Rate(decoded, reply.decode_seconds), reply.first_token_seconds, reply.stop_reason);
+    std::cerr << Format("[{} prompt tokens, {:.1f} tok/s; {} generated, {:.1f} tok/s; first token after {:.3f} s; {}]\n",
+                        reply.prompt_tokens, Rate(prefilled, reply.prefill_seconds), reply.tokens.size(),
+                        Rate(decoded, reply.decode_seconds), reply.first_token_seconds, reply.stop_reason);
   }
   return ExitStatus::kOk;
 }

@@ -93,8 +93,8 @@ Result<ExitStatus> Score(const ScoreArguments& arguments) {
                         {"perplexity", std::exp(mean)},
                         {"predicted_tokens", scores.predicted}});
   } else {
-    std::cout << std::format("tokens {}  predicted {}  nll {:.4f}  per token {:.6f}  perplexity {:.4f}\n", scores.tokens.size(),
-                             scores.predicted, scores.nll, mean, std::exp(mean));
+    std::cout << Format("tokens {}  predicted {}  nll {:.4f}  per token {:.6f}  perplexity {:.4f}\n", scores.tokens.size(),
+                        scores.predicted, scores.nll, mean, std::exp(mean));
   }
   return ExitStatus::kOk;
 }

@@ -94,7 +94,7 @@ Result<Check> CheckMatrices(const TextModel& graphs, const PreparedModel& refere
     const auto found = stored.find(weight.name);
     const Shape shape{weight.num_rows, weight.columns};
     if (found == stored.end() || found->second.tensor->shape != shape) {
-      return Failed(check, std::format("\"{}\" {} is missing or has another shape", weight.name, ToString(shape)));
+      return Failed(check, Format("\"{}\" {} is missing or has another shape", weight.name, ToString(shape)));
     }
     const auto& [graph, tensor] = found->second;
     const QuantSpec spec{.type = tensor->type};
@@ -107,8 +107,8 @@ Result<Check> CheckMatrices(const TextModel& graphs, const PreparedModel& refere
     };
     const TensorError error = TRY(MeasureTensorError(weight.name, spec, weight.columns, rows, original, work));
     if (error.snr_db() < LowestSnr(spec)) {
-      return Failed(check, std::format("\"{}\" {}: signal-to-noise ratio {:.1f} dB, at least {} expected", weight.name, NameOf(spec),
-                                       error.snr_db(), LowestSnr(spec)));
+      return Failed(check, Format("\"{}\" {}: signal-to-noise ratio {:.1f} dB, at least {} expected", weight.name, NameOf(spec),
+                                  error.snr_db(), LowestSnr(spec)));
     }
     if (error.snr_db() < worst) {
       worst = error.snr_db();
@@ -116,8 +116,8 @@ Result<Check> CheckMatrices(const TextModel& graphs, const PreparedModel& refere
     }
   }
   check.detail = worst_name.empty()
-                     ? std::format("{}, all exact", reference.weights.size())
-                     : std::format("{}; lowest signal-to-noise ratio {:.1f} dB ({})", reference.weights.size(), worst, worst_name);
+                     ? Format("{}, all exact", reference.weights.size())
+                     : Format("{}; lowest signal-to-noise ratio {:.1f} dB ({})", reference.weights.size(), worst, worst_name);
   return check;
 }
 
@@ -130,17 +130,16 @@ Result<Check> CheckSmallWeights(const TextModel& graphs, const PreparedModel& re
     if (original.bytes()->rows() != nullptr || name.starts_with("const.")) continue;
     const auto found = stored.find(name);
     if (found == stored.end() || found->second.tensor->shape != original.tensor->shape || found->second.tensor->type != DType::kF32) {
-      return Failed(check, std::format("\"{}\" {} is missing or has another shape or type", name, ToString(original.tensor->shape)));
+      return Failed(check, Format("\"{}\" {} is missing or has another shape or type", name, ToString(original.tensor->shape)));
     }
     std::vector<std::byte> ours_scratch;
     std::vector<std::byte> theirs_scratch;
     const ByteView ours = TRY(ViewOrRead(*found->second.bytes(), ours_scratch));
     const ByteView theirs = TRY(ViewOrRead(*original.bytes(), theirs_scratch));
-    if (!std::ranges::equal(ours, theirs))
-      return Failed(check, std::format("\"{}\" {}: other values", name, ToString(original.tensor->shape)));
+    if (!std::ranges::equal(ours, theirs)) return Failed(check, Format("\"{}\" {}: other values", name, ToString(original.tensor->shape)));
     ++count;
   }
-  check.detail = std::format("{}, all exact", count);
+  check.detail = Format("{}, all exact", count);
   return check;
 }
 
@@ -170,25 +169,24 @@ Result<Check> CheckPredictions(const BundleModel& model, PreparedModel reference
   divergence.AddWindow(tokens, a, b);
   const DivergenceSummary summary = divergence.Summarize();
   return Check{.name = "predictions against the float checkpoint",
-               .detail = std::format("KL mean {:.5f} nats, top-1 agreement {:.3f}, largest logit difference {:.4f}", summary.kl_mean,
-                                     summary.top1_agreement, summary.max_abs_difference)};
+               .detail = Format("KL mean {:.5f} nats, top-1 agreement {:.3f}, largest logit difference {:.4f}", summary.kl_mean,
+                                summary.top1_agreement, summary.max_abs_difference)};
 }
 
 Result<std::vector<Check>> RunChecks(const VerifyArguments& arguments) {
   std::vector<Check> checks;
   const Bundle bundle = TRY(ReadBundle(arguments.file));
-  checks.push_back(
-      {.name = "container",
-       .detail = std::format("{}, {} sections, {} bytes", NameOf(bundle.container), bundle.sections.size(), bundle.file_size)});
+  checks.push_back({.name = "container",
+                    .detail = Format("{}, {} sections, {} bytes", NameOf(bundle.container), bundle.sections.size(), bundle.file_size)});
   for (const std::string& warning : bundle.warnings) std::cerr << "warning: " << warning << "\n";
   TRY(VerifyChecksums(bundle));
   checks.push_back(
       {.name = "checksums", .detail = bundle.container == Container::kTask ? "CRC-32 of every entry" : "the container has none"});
   const BundleModel model = TRY(LoadBundleModel(bundle));
   checks.push_back({.name = "members and metadata",
-                    .detail = std::format("context {}, vocabulary {}, {} caches, prefill lengths from {} to {}", model.contract.context,
-                                          model.contract.vocab_size, model.contract.num_caches, model.contract.prefill_lengths.front(),
-                                          model.contract.prefill_lengths.back())});
+                    .detail = Format("context {}, vocabulary {}, {} caches, prefill lengths from {} to {}", model.contract.context,
+                                     model.contract.vocab_size, model.contract.num_caches, model.contract.prefill_lengths.front(),
+                                     model.contract.prefill_lengths.back())});
   TRY(SmokeRun(model.graphs, model.metadata, arguments.flags.threads));
   checks.push_back({.name = "smoke run", .detail = "finite logits, prefill and decode agree"});
   if (arguments.against.empty()) return checks;
@@ -209,11 +207,11 @@ Result<ExitStatus> Verify(const VerifyArguments& arguments) {
   OrderedJson rows = OrderedJson::array();
   for (const Check& check : checks) {
     rows.push_back({{"name", check.name}, {"ok", check.ok}, {"detail", check.detail}});
-    if (!arguments.json) std::cout << std::format("{:6} {}: {}\n", check.ok ? "ok" : "FAILED", check.name, check.detail);
+    if (!arguments.json) std::cout << Format("{:6} {}: {}\n", check.ok ? "ok" : "FAILED", check.name, check.detail);
   }
   if (arguments.json) PrintJson("verify", {{"ok", ok}, {"checks", rows}});
   if (ok) return ExitStatus::kOk;
-  const Error error{ErrorCode::kVerifyFailed, std::format("{}: {}", arguments.file, checks.back().detail)};
+  const Error error{ErrorCode::kVerifyFailed, Format("{}: {}", arguments.file, checks.back().detail)};
   return static_cast<ExitStatus>(ReportError(error, /*json=*/false));  // the document above says it already
 }
 

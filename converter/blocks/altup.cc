@@ -29,7 +29,7 @@ Streams AltupExpand(BlockContext& c, Value x0) {
   const Value magnitude = RootMeanSquare(c, x0);
   Streams streams{x0};
   for (int64_t i = 0; i + 1 < c.config.altup_num_inputs; ++i) {
-    const Value projected = c.b.FullyConnected(x0, c.Matrix(std::format("altup_projections.{}.weight", i)));
+    const Value projected = c.b.FullyConnected(x0, c.Matrix(Format("altup_projections.{}.weight", i)));
     streams.push_back(MatchMagnitude(c, projected, magnitude));
   }
   return streams;
@@ -68,7 +68,7 @@ Value AltupCollapse(BlockContext& c, const Streams& streams) {
   const Value magnitude = RootMeanSquare(c, streams[0]);
   Value sum = streams[0];
   for (size_t i = 1; i < streams.size(); ++i) {
-    const Value projected = c.b.FullyConnected(streams[i], c.Matrix(std::format("altup_unembed_projections.{}.weight", i - 1)));
+    const Value projected = c.b.FullyConnected(streams[i], c.Matrix(Format("altup_unembed_projections.{}.weight", i - 1)));
     sum = c.b.Add(sum, MatchMagnitude(c, projected, magnitude));
   }
   return c.b.Mul(sum, c.b.Float(1.0F / static_cast<float>(streams.size())));

@@ -34,7 +34,7 @@ class BlockContext {
   // A constant made from a weight.
   Value Folded(const std::string& name, std::span<const float> values, Shape shape);
 
-  static std::string LayerName(int64_t layer, std::string_view name) { return std::format("layers.{}.{}", layer, name); }
+  static std::string LayerName(int64_t layer, std::string_view name) { return Format("layers.{}.{}", layer, name); }
 
   GraphBuilder& b;
   const Gemma3nConfig& config;

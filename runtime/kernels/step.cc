@@ -9,7 +9,7 @@ void Append(std::string& text, std::span<const BoundTensor* const> tensors) {
   std::string_view separator;
   for (const BoundTensor* tensor : tensors) {
     text += separator;
-    text += tensor == nullptr ? "-" : std::format("{} {} {}", NameOf(tensor->type), ToString(tensor->shape), tensor->name);
+    text += tensor == nullptr ? "-" : Format("{} {} {}", NameOf(tensor->type), ToString(tensor->shape), tensor->name);
     separator = ", ";
   }
 }
@@ -17,7 +17,7 @@ void Append(std::string& text, std::span<const BoundTensor* const> tensors) {
 }  // namespace
 
 std::string OpContext::Describe() const {
-  std::string text = std::format("{}: op {} {}(", subgraph, index, NameOf(op.kind));
+  std::string text = Format("{}: op {} {}(", subgraph, index, NameOf(op.kind));
   Append(text, inputs);
   text += ") -> ";
   Append(text, outputs);

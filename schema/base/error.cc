@@ -25,7 +25,9 @@ const ErrorInfo& InfoOf(ErrorCode code) {
   std::abort();  // every enumerator comes from the table
 }
 
-std::string CodeName(ErrorCode code) { return std::format("TP-{}", std::to_underlying(code)); }
+std::string FormatArguments(std::string_view format, std::format_args arguments) { return std::vformat(format, arguments); }
+
+std::string CodeName(ErrorCode code) { return Format("TP-{}", std::to_underlying(code)); }
 
 std::optional<ErrorInfo> FindErrorInfo(std::string_view text) {
   if (text.size() > 3 && std::toupper(text[0]) == 'T' && std::toupper(text[1]) == 'P' && text[2] == '-') {
@@ -41,7 +43,7 @@ std::optional<ErrorInfo> FindErrorInfo(std::string_view text) {
 }
 
 Error WithContext(Error error, std::string_view where) {
-  error.message = std::format("{}: {}", where, error.message);
+  error.message = Format("{}: {}", where, error.message);
   return error;
 }
 

@@ -62,10 +62,17 @@ std::optional<ErrorInfo> FindErrorInfo(std::string_view text);
 // "TP-1042"
 std::string CodeName(ErrorCode code);
 
+// std::format with its machinery compiled once, in error.cc, instead of in every file that makes a message.
+std::string FormatArguments(std::string_view format, std::format_args arguments);
+template <typename... Args>
+[[nodiscard]] std::string Format(std::format_string<const Args&...> format, const Args&... args) {
+  return FormatArguments(format.get(), std::make_format_args(args...));
+}
+
 // Fail(code, "{}: tensor {}: ...", ...) makes the value that a function returns on error.
 template <typename... Args>
-std::unexpected<Error> Fail(ErrorCode code, std::format_string<Args...> format, Args&&... args) {
-  return std::unexpected(Error{code, std::format(format, std::forward<Args>(args)...)});
+std::unexpected<Error> Fail(ErrorCode code, std::format_string<const Args&...> format, const Args&... args) {
+  return std::unexpected(Error{code, Format<Args...>(format, args...)});
 }
 
 // Puts "where: " in front of the message, as an error travels up through rooms that know more.

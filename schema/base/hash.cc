@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <format>
 
+#include "schema/base/error.h"
+
 namespace taskpress {
 
 struct Sha256::State {
@@ -25,7 +27,7 @@ std::string Sha256::FinishHex() {
   unsigned int length = 0;
   EVP_DigestFinal_ex(state_->context, digest.data(), &length);
   std::string hex;
-  for (unsigned int i = 0; i < length; ++i) hex += std::format("{:02x}", digest[i]);
+  for (unsigned int i = 0; i < length; ++i) hex += Format("{:02x}", digest[i]);
   return hex;
 }
 

@@ -77,7 +77,7 @@ Result<OutputFile> OutputFile::Create(const std::filesystem::path& path, uint64_
   if (size > 0) {
     const int reason = posix_fallocate(descriptor, 0, static_cast<off_t>(size));
     if (reason != 0 && reason != EOPNOTSUPP && reason != EINVAL) {
-      return WriteError(part, std::format("cannot reserve {} bytes", size), reason);
+      return WriteError(part, Format("cannot reserve {} bytes", size), reason);
     }
     if (reason != 0 && ftruncate(descriptor, static_cast<off_t>(size)) != 0) return WriteError(part, "cannot resize", errno);
   }
@@ -116,7 +116,7 @@ Status OutputFile::WriteAt(uint64_t offset, ByteView bytes) {
   while (!bytes.empty()) {
     const ssize_t written = pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return WriteError(part_path_, std::format("cannot write {} bytes at {}", bytes.size(), offset), errno);
+    if (written <= 0) return WriteError(part_path_, Format("cannot write {} bytes at {}", bytes.size(), offset), errno);
     bytes = bytes.subspan(static_cast<size_t>(written));
     offset += static_cast<uint64_t>(written);
   }

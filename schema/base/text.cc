@@ -6,6 +6,8 @@
 #include <format>
 #include <optional>
 
+#include "schema/base/error.h"
+
 namespace taskpress {
 namespace {
 
@@ -53,10 +55,10 @@ std::string Printable(std::string_view text) {
     if (c >= 0x20 && c < 0x7F) {
       out += c;
     } else {
-      out += std::format("\\x{:02x}", static_cast<uint8_t>(c));
+      out += Format("\\x{:02x}", static_cast<uint8_t>(c));
     }
   }
-  if (text.size() > kLongest) out += std::format("... ({} bytes)", text.size());
+  if (text.size() > kLongest) out += Format("... ({} bytes)", text.size());
   return out;
 }
 
