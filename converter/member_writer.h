@@ -14,7 +14,8 @@
 
 namespace taskpress {
 
-// Called from worker threads, one call at a time: so many bytes of `tensor` are written.
+// Called from worker threads, one call at a time: so many bytes of `tensor` are written;
+// without a name, of the root or of a gap.
 using BytesWritten = std::function<void(std::string_view tensor, uint64_t bytes)>;
 
 // Writes graph's member of image.size bytes at `offset` and returns its CRC-32. The same bytes for any number of threads.

@@ -392,10 +392,12 @@ const std::vector<Lie>& Lies() {
        [](ToyGraph& t) { return t.Op(OpKind::kEmbeddingLookup, {X(t, {2}, DType::kI32), t.Floats({2, 2}, {1, 2, 3, 4})}, {2, 3}); }},
       {"a cast from bool", ErrorCode::kKernelUnsupported, "only i32",
        [](ToyGraph& t) { return t.Op(OpKind::kCast, {X(t, {2}, DType::kBool)}, {2}, CastAttributes{.from = DType::kBool}); }},
-      {"an empty dimension", ErrorCode::kGraphShape, "no elements",
+      {"an empty dimension", ErrorCode::kGraphShape, "not a valid shape",
        [](ToyGraph& t) { return t.Op(OpKind::kSquare, {X(t, {0, 3})}, {0, 3}); }},
-      {"an absurd size", ErrorCode::kGraphShape, "absurd",
+      {"an absurd dimension", ErrorCode::kGraphShape, "not a valid shape",
        [](ToyGraph& t) { return t.Op(OpKind::kSquare, {X(t, {1LL << 50})}, {1LL << 50}); }},
+      {"an absurd size", ErrorCode::kGraphShape, "absurd",
+       [](ToyGraph& t) { return t.Op(OpKind::kSquare, {X(t, {1 << 30, 1 << 12})}, {1 << 30, 1 << 12}); }},
   };
   return lies;
 }
