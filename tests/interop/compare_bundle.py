@@ -3,7 +3,7 @@
 
   compare_bundle.py --case CASE-QUANT --taskpress BINARY --checkpoint FOLDER --goldens FOLDER --scratch FOLDER
 
-  QUANT: f32, int8 (dynamic_int8), int4 (dynamic_int4). CASE:
+  QUANT: f32, f16, int8 (dynamic_int8), int4 (dynamic_int4). CASE:
   convert    writes m.task and m.litertlm into SCRATCH/QUANT; every other case reads them
   members    `taskpress score` against the members run by the ai-edge-litert interpreter, teacher forced
   compiled   the same against its CompiledModel
@@ -24,10 +24,11 @@ import sys
 
 import numpy as np
 
-RECIPES = {"f32": "f32", "int8": "dynamic_int8", "int4": "dynamic_int4"}
+RECIPES = {"f32": "f32", "f16": "f16", "int8": "dynamic_int8", "int4": "dynamic_int4"}
+FLOATS = ("f32", "f16")  # weights; activations are f32 with both
 CONTEXT = 256
 PREFILLS = (64, 8)
-F32_ERROR = 1e-3  # of logits up to 30
+FLOAT_ERROR = 1e-3  # of logits up to 30
 TOP1_AGREEMENT = 0.99
 DECIDED = 0.05  # a best logit this far above the second is not turned by rounding
 GENERATED = 32
@@ -80,7 +81,7 @@ class Comparison:
 
     def scored_sequences(self):
         sequences = [self.inputs["prompts"][p] for p in SCORED_PROMPTS]
-        return sequences if self.quant == "f32" else sequences + self.inputs["windows"][:SCORED_WINDOWS]
+        return sequences if self.quant in FLOATS else sequences + self.inputs["windows"][:SCORED_WINDOWS]
 
     # ---- cases -------------------------------------------------------------------------------------------------------------------
 
@@ -122,7 +123,7 @@ class Comparison:
                 first = {"sequence": sequence, "row": row, "our_margin": margin(ours[row])}
         report = {"rows": rows, "top1_differences": rows - same, "top1_agreement": same / rows, "first_difference": first,
                   "max_error": error, "rms_error": rms}
-        return (error <= F32_ERROR if self.quant == "f32" else same / rows >= TOP1_AGREEMENT), report
+        return (error <= FLOAT_ERROR if self.quant in FLOATS else same / rows >= TOP1_AGREEMENT), report
 
     def goldens_case(self):
         from run_members import TextModel
@@ -137,7 +138,7 @@ class Comparison:
             known = tensors[f"p{p}.top64_ids"] < model.vocabulary
             best = np.abs(np.take_along_axis(logits, ids, 1) - tensors[f"p{p}.top64_values"])[known]
             worst = max(worst, float(np.abs(logits[-len(golden):] - golden).max()), float(best.max()))
-        return worst <= F32_ERROR, {"max_error": worst, "vocabulary": model.vocabulary}
+        return worst <= FLOAT_ERROR, {"max_error": worst, "vocabulary": model.vocabulary}
 
     def client(self, container):
         from run_litert_lm import Client
@@ -151,7 +152,7 @@ class Comparison:
                                      "--temperature", 0, "--json")
                 ours = until_stop(json.loads(out)["tokens"], stops)
                 agreed, equal = compare_continuations(client, ours, theirs, stops)
-                if self.quant == "f32":
+                if self.quant in FLOATS:
                     required = len(ours)
                     fine = equal
                 else:
