@@ -349,7 +349,9 @@ class Renderer {
     if (node.text == "~") {
       TRY(SpendOnPrinting(left));
       TRY(SpendOnPrinting(right));
-      return AtLine(node, Text(TRY(AtLine(node, left.ToText())) + TRY(AtLine(node, right.ToText()))));
+      std::string text = TRY(AtLine(node, left.ToText()));
+      text += TRY(AtLine(node, right.ToText()));
+      return AtLine(node, Text(std::move(text)));
     }
     if (left.AsInteger() && right.AsInteger()) return IntegerArithmetic(node, *left.AsInteger(), *right.AsInteger());
     if (node.text == "+" && left.AsString() != nullptr && right.AsString() != nullptr) {

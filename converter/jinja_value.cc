@@ -192,7 +192,9 @@ Result<std::string> JinjaValue::Repr() const {
     std::string text = "{";
     for (const auto& [key, item] : map->items) {
       if (text.size() > 1) text += ", ";
-      text += TRY(QuoteAsPython(key)) + ": " + TRY(item.Repr());
+      text += TRY(QuoteAsPython(key));
+      text += ": ";
+      text += TRY(item.Repr());
     }
     return text + "}";
   }

@@ -49,7 +49,8 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
   if (context < 1 || context > kMaxContext) return Fail(ErrorCode::kUsage, "context {}: from 1 to {} is possible", context, kMaxContext);
   // First of all: what is no checkpoint has no config.json worth complaining about.
   std::unique_ptr<Checkpoint> tensors = TRY(OpenSafetensorsCheckpoint(checkpoint));
-  PreparedModel model{.source = checkpoint.string(), .config = TRY(ReadGemma3nConfig(folder / "config.json"))};
+  PreparedModel model{.source = {}, .config = TRY(ReadGemma3nConfig(folder / "config.json"))};
+  model.source = checkpoint.string();
   model.parameters = CountParameters(model.config);
   model.notes = model.config.notes;
 

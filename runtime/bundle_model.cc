@@ -42,8 +42,9 @@ Status ResolveTokens(BundleMetadata& metadata, const Tokenizer& tokenizer) {
 }
 
 Result<BundleModel> LoadBundleModel(const Bundle& bundle) {
-  TextModel graphs{.embedder = TRY(ReadMember(bundle, SectionKind::kEmbedder)),
-                   .prefill_decode = TRY(ReadMember(bundle, SectionKind::kPrefillDecode))};
+  TextModel graphs;
+  graphs.embedder = TRY(ReadMember(bundle, SectionKind::kEmbedder));
+  graphs.prefill_decode = TRY(ReadMember(bundle, SectionKind::kPrefillDecode));
   if (bundle.Find(SectionKind::kPerLayerEmbedder) != nullptr)
     graphs.per_layer_embedder = TRY(ReadMember(bundle, SectionKind::kPerLayerEmbedder));
   const Graph* per_layer = graphs.per_layer_embedder ? &*graphs.per_layer_embedder : nullptr;

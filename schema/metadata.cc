@@ -136,7 +136,10 @@ Result<TokenText> ReadToken(std::string_view field, const proto::TokenUnion& tok
 }
 
 Result<TurnAffixes> ReadAffixes(std::string_view field, const proto::PromptAffixes& affixes) {
-  return TurnAffixes{.prefix = TRY(ReadText(field, affixes.prefix())), .suffix = TRY(ReadText(field, affixes.suffix()))};
+  TurnAffixes read;
+  read.prefix = TRY(ReadText(field, affixes.prefix()));
+  read.suffix = TRY(ReadText(field, affixes.suffix()));
+  return read;
 }
 
 // M4, M5.
@@ -187,8 +190,8 @@ Result<BundleMetadata> FromLlmParameters(const proto::LlmParameters& message) {
     out.model = TRY(ReadAffixes("prompt_templates.model_template", message.prompt_templates().model_template()));
   } else {
     // The older spelling does not say where the user's suffix ends and the model's prefix begins; a turn reads the same either way.
-    out.user = {.prefix = TRY(ReadText("prompt_template", message.prompt_template().prompt_prefix())),
-                .suffix = TRY(ReadText("prompt_template", message.prompt_template().prompt_suffix()))};
+    out.user.prefix = TRY(ReadText("prompt_template", message.prompt_template().prompt_prefix()));
+    out.user.suffix = TRY(ReadText("prompt_template", message.prompt_template().prompt_suffix()));
   }
   out.sampler = kClientDefaultSampler;
   return out;

@@ -157,11 +157,10 @@ class Reader {
   }
 
   Status ReadSubgraph(const fb::SubGraph& from) {
-    Subgraph subgraph{.name = TRY(CopyText(from.name())),
-                      .tensors = {},
-                      .ops = {},
-                      .inputs = TRY(CopyIds(from.inputs())),
-                      .outputs = TRY(CopyIds(from.outputs()))};
+    Subgraph subgraph;
+    subgraph.name = TRY(CopyText(from.name()));
+    subgraph.inputs = TRY(CopyIds(from.inputs()));
+    subgraph.outputs = TRY(CopyIds(from.outputs()));
     const auto in_context = [&](Error error, std::string_view what, size_t index) {
       return std::unexpected(WithContext(std::move(error), Format("subgraph \"{}\", {} {}", Printable(subgraph.name), what, index)));
     };
@@ -249,10 +248,10 @@ class Reader {
     if (from.opcode_index() >= op_kinds_.size()) {
       return Fail(ErrorCode::kTfliteReference, "operator code {} does not exist, the model has {}", from.opcode_index(), op_kinds_.size());
     }
-    Op op{.kind = op_kinds_[from.opcode_index()],
-          .inputs = TRY(CopyIds(from.inputs())),
-          .outputs = TRY(CopyIds(from.outputs())),
-          .attributes = {}};
+    Op op;
+    op.kind = op_kinds_[from.opcode_index()];
+    op.inputs = TRY(CopyIds(from.inputs()));
+    op.outputs = TRY(CopyIds(from.outputs()));
     op.attributes = TRY(ReadAttributes(op.kind, from));
     return op;
   }
@@ -361,10 +360,12 @@ class Reader {
         return Fail(ErrorCode::kTfliteReference, "signature \"{}\": subgraph {} does not exist", Printable(TextOf(from.signature_key())),
                     from.subgraph_index());
       }
-      graph_.signatures.push_back({.key = TRY(CopyText(from.signature_key())),
-                                   .subgraph = static_cast<int32_t>(from.subgraph_index()),
-                                   .inputs = TRY(ReadNames(from.inputs())),
-                                   .outputs = TRY(ReadNames(from.outputs()))});
+      Signature signature;
+      signature.subgraph = static_cast<int32_t>(from.subgraph_index());
+      signature.key = TRY(CopyText(from.signature_key()));
+      signature.inputs = TRY(ReadNames(from.inputs()));
+      signature.outputs = TRY(ReadNames(from.outputs()));
+      graph_.signatures.push_back(std::move(signature));
     }
     return {};
   }

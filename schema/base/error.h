@@ -79,6 +79,7 @@ std::unexpected<Error> Fail(ErrorCode code, std::format_string<const Args&...> f
 Error WithContext(Error error, std::string_view where);
 
 // TRY(expression of type Result<T>) is the T, or returns the error from the enclosing function. May be nested.
+// Not in an initializer list or an operand whose earlier parts own memory: GCC does not destroy those when a statement expression returns.
 #define TRY(...) TASKPRESS_TRY(TASKPRESS_CONCAT(taskpress_try_, __COUNTER__), __VA_ARGS__)
 #define TASKPRESS_CONCAT(a, b) TASKPRESS_CONCAT_EXPANDED(a, b)
 #define TASKPRESS_CONCAT_EXPANDED(a, b) a##b
