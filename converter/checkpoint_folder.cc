@@ -117,8 +117,9 @@ Result<CheckpointFiles> FindIndexed(const fs::path& folder) {
 // C1, C3: says why a folder without safetensors weights is none, from what it does hold.
 std::unexpected<Error> NoWeights(const fs::path& folder) {
   if (Exists(folder / kAdapterFile)) {
-    return Fail(ErrorCode::kCheckpointLayout, "{}: holds a LoRA adapter ({}) but no model; merge the adapter into its base model first",
-                folder.string(), kAdapterFile);
+    return Fail(ErrorCode::kCheckpointLayout,
+                "{}: holds a LoRA adapter ({}) but no model; convert the base model with --lora and this folder", folder.string(),
+                kAdapterFile);
   }
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {

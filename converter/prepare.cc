@@ -4,6 +4,7 @@
 
 #include "converter/chat_metadata.h"
 #include "converter/checkpoint.h"
+#include "converter/lora.h"
 #include "converter/tokenizer_files.h"
 #include "runtime/bundle_model.h"
 #include "schema/metadata_lint.h"
@@ -43,19 +44,42 @@ int64_t ScoreLength(int64_t vocab_size, int64_t context) {
   return std::min(length, context);
 }
 
+namespace {
+
+// An adapter may change weights that the text model does not have or never reads; that is said, and an adapter of nothing else is refused.
+Status NoteAdapterEffect(std::span<const std::string> changed, const TextWeights& weights, const std::filesystem::path& adapter,
+                         std::vector<std::string>& notes) {
+  if (changed.empty()) return {};
+  const auto unread = static_cast<size_t>(std::ranges::count_if(changed, [&](const std::string& name) { return !weights.Reads(name); }));
+  if (unread == changed.size()) {
+    return Fail(ErrorCode::kLoraAdapter, "{}: none of its {} targets is read by the text model", adapter.string(), changed.size());
+  }
+  notes.push_back(Format("{} matrices merged from the adapter {}", changed.size() - unread, adapter.string()));
+  for (const std::string& name : changed) {
+    if (!weights.Reads(name)) notes.push_back(Format("the adapter's change of {} has no effect: the text model does not read it", name));
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options) {
   const std::filesystem::path folder = TRY(FolderOf(checkpoint));
   const int64_t context = options.model.context;
   if (context < 1 || context > kMaxContext) return Fail(ErrorCode::kUsage, "context {}: from 1 to {} is possible", context, kMaxContext);
   // First of all: what is no checkpoint has no config.json worth complaining about.
-  std::unique_ptr<Checkpoint> tensors = TRY(OpenSafetensorsCheckpoint(checkpoint));
+  std::shared_ptr<const Checkpoint> tensors = TRY(OpenSafetensorsCheckpoint(checkpoint));
   PreparedModel model{.source = {}, .config = TRY(ReadGemma3nConfig(folder / "config.json"))};
   model.source = checkpoint.string();
   model.parameters = CountParameters(model.config);
   model.notes = model.config.notes;
 
-  TextWeights weights = TRY(TextWeights::Bind(std::move(tensors), model.config));
+  MergedCheckpoint merged{.checkpoint = std::move(tensors), .changed = {}, .notes = {}};
+  if (!options.lora.empty()) merged = TRY(MergeLora(std::move(merged.checkpoint), options.lora));
+  model.notes.insert(model.notes.end(), merged.notes.begin(), merged.notes.end());
+  TextWeights weights = TRY(TextWeights::Bind(std::move(merged.checkpoint), model.config));
   model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
+  TRY(NoteAdapterEffect(merged.changed, weights, options.lora, model.notes));
   TRY(weights.ApplyRecipe(options.recipe));
   model.resolved_recipe = weights.resolved_recipe();
   model.graphs.embedder = TRY(BuildEmbedder(model.config, weights));

@@ -22,7 +22,8 @@ namespace taskpress {
 struct PrepareOptions {
   Recipe recipe;
   TextModelOptions model;
-  bool score_signature = false;  // adds score_<T> with the T of ScoreLength()
+  std::filesystem::path lora = {};  // folder of a PEFT adapter to merge; empty: none
+  bool score_signature = false;     // adds score_<T> with the T of ScoreLength()
 };
 
 struct PreparedModel {

@@ -10,8 +10,6 @@ namespace {
 
 constexpr size_t kMaxListed = 40;
 
-// Where published and re-saved checkpoints put the text model.
-constexpr auto kTextPrefixes = std::to_array<std::string_view>({"model.language_model.", "language_model.model.", "model."});
 constexpr auto kOtherModalities =
     std::to_array<std::string_view>({"model.vision_tower.", "model.audio_tower.", "model.embed_vision.", "model.embed_audio.",
                                      "vision_tower.", "audio_tower.", "embed_vision.", "embed_audio."});
@@ -105,6 +103,10 @@ Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoi
   if (not_asked_for > 0) weights.notes_.push_back(Format("{} vision and audio tensors not asked for (--modalities text)", not_asked_for));
   weights.checkpoint_ = std::move(checkpoint);
   return weights;
+}
+
+bool TextWeights::Reads(std::string_view checkpoint_name) const {
+  return std::ranges::any_of(bound_, [&](const auto& entry) { return entry.second.tensor->name == checkpoint_name; });
 }
 
 const TextWeights::Bound* TextWeights::Find(const std::string& name) const {

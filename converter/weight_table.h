@@ -2,6 +2,7 @@
 #ifndef TASKPRESS_CONVERTER_WEIGHT_TABLE_H_
 #define TASKPRESS_CONVERTER_WEIGHT_TABLE_H_
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -12,6 +13,9 @@
 #include "schema/shape.h"
 
 namespace taskpress {
+
+// Where published and re-saved checkpoints put the text model.
+inline constexpr auto kTextPrefixes = std::to_array<std::string_view>({"model.language_model.", "language_model.model.", "model."});
 
 // How often a row's name occurs in a checkpoint; "{}" in the name is the index.
 enum class Repeats : uint8_t { kOnce, kPerLayer, kPerAltupProjection };

@@ -20,6 +20,7 @@ struct ConvertArguments {
   std::vector<std::string> tensor_types;
   std::string method = "absmax";
   std::string window = "gather";
+  std::string lora;
   int64_t context = 4096;
   std::string prefill;
   std::string modalities = "text";
@@ -52,7 +53,9 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   if (arguments.context < 16 || arguments.context > kMaxContext) {
     return Fail(ErrorCode::kUsage, "--context {}: from 16 to {} is possible", arguments.context, kMaxContext);
   }
-  PrepareOptions options{.recipe = TRY(RecipeFromName(arguments.quant))};
+  PrepareOptions options;
+  options.recipe = TRY(RecipeFromName(arguments.quant));
+  options.lora = arguments.lora;
   for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
   options.model.context = arguments.context;
   options.model.window = arguments.window == "mask" ? WindowForm::kMask : WindowForm::kGather;
@@ -210,6 +213,7 @@ Verb AddConvert(CLI::App& app) {
   verb->add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();
   verb->add_option("--tensor-type", arguments->tensor_types,
                    "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");
+  verb->add_option("--lora", arguments->lora, "folder of a PEFT adapter to merge into the weights");
   verb->add_option("--method", arguments->method, "how scales are chosen")->capture_default_str();
   verb->add_option("--window", arguments->window, "how sliding layers read the cache: gather or mask")->capture_default_str();
   verb->add_option("--context", arguments->context, "KV cache length")->capture_default_str();

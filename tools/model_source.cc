@@ -32,7 +32,10 @@ struct Parts {
 };
 
 Result<Parts> FromCheckpoint(const std::filesystem::path& path, int64_t context) {
-  PrepareOptions options{.recipe = TRY(RecipeFromName("f32")), .model = {.context = context}, .score_signature = true};
+  PrepareOptions options;
+  options.recipe = TRY(RecipeFromName("f32"));
+  options.model.context = context;
+  options.score_signature = true;
   options.model.prefill_lengths = TRY(PrefillLengths({std::min<int64_t>(128, context)}, context));
   PreparedModel model = TRY(PrepareModel(path, options));
   std::vector<std::byte> scratch;

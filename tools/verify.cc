@@ -18,6 +18,7 @@ namespace {
 struct VerifyArguments {
   std::string file;
   std::string against;
+  std::string lora;
   bool json = false;
   RunFlags flags;
 };
@@ -191,7 +192,10 @@ Result<std::vector<Check>> RunChecks(const VerifyArguments& arguments) {
   checks.push_back({.name = "smoke run", .detail = "finite logits, prefill and decode agree"});
   if (arguments.against.empty()) return checks;
 
-  PrepareOptions options{.recipe = TRY(RecipeFromName("f32")), .model = {.context = 256}};
+  PrepareOptions options;
+  options.recipe = TRY(RecipeFromName("f32"));
+  options.model.context = 256;
+  options.lora = arguments.lora;
   options.model.prefill_lengths = TRY(PrefillLengths({}, options.model.context));
   PreparedModel reference = TRY(PrepareModel(arguments.against, options));
   checks.push_back(TRY(CheckMatrices(model.graphs, reference, {.threads = arguments.flags.threads, .stop = &StopRequested()})));
@@ -223,6 +227,7 @@ Verb AddVerify(CLI::App& app) {
   const auto arguments = std::make_shared<VerifyArguments>();
   verb->add_option("file", arguments->file, "a .task or .litertlm bundle")->required();
   verb->add_option("--against", arguments->against, "the checkpoint it was made from");
+  verb->add_option("--lora", arguments->lora, "the PEFT adapter that was merged into it")->needs("--against");
   verb->add_option("-t,--threads", arguments->flags.threads, "0: all cores")->capture_default_str();
   verb->add_flag("--json", arguments->json, "one JSON document");
   verb->footer("Example:\n  taskpress verify gemma.task --against gemma-3n-E2B-it");

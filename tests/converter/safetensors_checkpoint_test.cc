@@ -112,7 +112,7 @@ TEST(CheckpointFolderTest, RefusesFoldersThatAreNoCheckpoint) {
   ExpectError(folder.path() / "absent", kFileNotFound, "absent");
   ExpectError(folder.path(), kCheckpointLayout, "holds neither");  // C1
   folder.Write("adapter_model.safetensors", OneTensor("a"));
-  ExpectError(folder.path(), kCheckpointLayout, "merge the adapter");
+  ExpectError(folder.path(), kCheckpointLayout, "with --lora");
   const TempFolder both;
   both.Write("model.safetensors.index.json", Index(kTwoShards));
   both.Write("model-1.safetensors", OneTensor("a"));
