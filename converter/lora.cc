@@ -48,13 +48,6 @@ struct AdapterConfig {
   std::vector<std::string> unknown_fields;
 };
 
-std::string Joined(const std::vector<std::string>& lines) {
-  constexpr size_t kShown = 40;
-  std::string text;
-  for (size_t i = 0; i < std::min(lines.size(), kShown); ++i) text += "\n    " + lines[i];
-  return lines.size() > kShown ? Format("{}\n    ... and {} more", text, lines.size() - kShown) : text;
-}
-
 std::vector<Pattern> ReadPatterns(ConfigReader& reader, std::string_view field) {
   std::vector<Pattern> patterns;
   const Json* object = reader.Find(field);
@@ -102,8 +95,8 @@ Result<AdapterConfig> ReadAdapterConfig(const std::filesystem::path& file) {
   }
   for (const std::string_view field : kIgnored) reader.Ignore(field);
   config.unknown_fields = reader.UnknownFields();
-  if (!reader.problems().empty()) return Fail(ErrorCode::kLoraAdapter, "{}:{}", file.string(), Joined(reader.problems()));
-  if (!reader.unsupported().empty()) return Fail(ErrorCode::kLoraUnsupported, "{}:{}", file.string(), Joined(reader.unsupported()));
+  if (!reader.problems().empty()) return Fail(ErrorCode::kLoraAdapter, "{}:{}", file.string(), ListLines(reader.problems()));
+  if (!reader.unsupported().empty()) return Fail(ErrorCode::kLoraUnsupported, "{}:{}", file.string(), ListLines(reader.unsupported()));
   return config;
 }
 
@@ -197,7 +190,7 @@ Result<std::map<std::string, Target>> PairMatrices(const Checkpoint& adapter) {
   }
   if (!others.empty()) {
     return Fail(ErrorCode::kLoraUnsupported, "{}: {} tensors are no lora_A or lora_B matrix of a linear layer:{}", adapter.description(),
-                others.size(), Joined(others));
+                others.size(), ListLines(others));
   }
   if (modules.empty()) return Fail(ErrorCode::kLoraAdapter, "{}: holds no matrices", adapter.description());
   return modules;
@@ -208,10 +201,8 @@ std::string Misfit(const std::string& module, const Target& target, const Checkp
   if (base == nullptr) return Format("{}: the checkpoint has no such weight", Printable(module));
   if (target.down == nullptr || target.up == nullptr)
     return Format("{}: lora_{} is missing", Printable(module), target.up == nullptr ? "B" : "A");
-  const bool is_matrix = base->shape.size() == 2;
-  const Shape down = is_matrix ? Shape{rank, base->shape[1]} : Shape{};
-  const Shape up = is_matrix ? Shape{base->shape[0], rank} : Shape{};
-  if (is_matrix && target.down->shape == down && target.up->shape == up) return "";
+  if (base->shape.size() == 2 && target.down->shape == Shape{rank, base->shape[1]} && target.up->shape == Shape{base->shape[0], rank})
+    return "";
   return Format("{}: lora_A {} and lora_B {} do not fit the weight {} at rank {}", Printable(module), ToString(target.down->shape),
                 ToString(target.up->shape), ToString(base->shape), rank);
 }
@@ -246,7 +237,7 @@ Result<MergedCheckpoint> MergeLora(std::shared_ptr<const Checkpoint> base, const
   }
   if (!misfits.empty()) {
     return Fail(ErrorCode::kLoraAdapter, "{}: {} targets do not fit {}:{}", adapter->description(), misfits.size(), base->description(),
-                Joined(misfits));
+                ListLines(misfits));
   }
   MergedCheckpoint merged;
   for (const auto& [name, target] : targets) merged.changed.push_back(name);

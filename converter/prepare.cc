@@ -50,14 +50,14 @@ namespace {
 Status NoteAdapterEffect(std::span<const std::string> changed, const TextWeights& weights, const std::filesystem::path& adapter,
                          std::vector<std::string>& notes) {
   if (changed.empty()) return {};
-  const auto unread = static_cast<size_t>(std::ranges::count_if(changed, [&](const std::string& name) { return !weights.Reads(name); }));
-  if (unread == changed.size()) {
+  std::vector<std::string> unread;
+  std::ranges::copy_if(changed, std::back_inserter(unread), [&](const std::string& name) { return !weights.Reads(name); });
+  if (unread.size() == changed.size()) {
     return Fail(ErrorCode::kLoraAdapter, "{}: none of its {} targets is read by the text model", adapter.string(), changed.size());
   }
-  notes.push_back(Format("{} matrices merged from the adapter {}", changed.size() - unread, adapter.string()));
-  for (const std::string& name : changed) {
-    if (!weights.Reads(name)) notes.push_back(Format("the adapter's change of {} has no effect: the text model does not read it", name));
-  }
+  notes.push_back(Format("{} matrices merged from the adapter {}", changed.size() - unread.size(), adapter.string()));
+  for (const std::string& name : unread)
+    notes.push_back(Format("the adapter's change of {} has no effect: the text model does not read it", name));
   return {};
 }
 

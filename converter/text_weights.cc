@@ -5,10 +5,10 @@
 #include <cmath>
 #include <set>
 
+#include "schema/base/text.h"
+
 namespace taskpress {
 namespace {
-
-constexpr size_t kMaxListed = 40;
 
 constexpr auto kOtherModalities =
     std::to_array<std::string_view>({"model.vision_tower.", "model.audio_tower.", "model.embed_vision.", "model.embed_audio.",
@@ -33,10 +33,7 @@ bool BelongsToOtherModality(std::string_view name) {
 
 std::string ListOf(std::string_view title, const std::vector<std::string>& lines) {
   if (lines.empty()) return "";
-  std::string text = Format("\n  {} ({}):", title, lines.size());
-  for (size_t i = 0; i < std::min(lines.size(), kMaxListed); ++i) text += "\n    " + lines[i];
-  if (lines.size() > kMaxListed) text += Format("\n    ... and {} more", lines.size() - kMaxListed);
-  return text;
+  return Format("\n  {} ({}):{}", title, lines.size(), ListLines(lines));
 }
 
 Status CheckTiedHead(const Checkpoint& checkpoint, const CheckpointTensor& head, const CheckpointTensor& table) {

@@ -130,8 +130,8 @@ Status ValidateTensors(const Graph& graph, const Subgraph& subgraph) {
     const auto id = static_cast<TensorId>(i);
     const Tensor& tensor = subgraph.tensors[i];
     if (!IsValidShape(tensor)) {
-      return Fail(ErrorCode::kGraphShape, "{}: {} is not a valid shape; dimensions from 1 to 2^31 - 1 are expected", Where(subgraph, id),
-                  ToString(tensor.shape));
+      return Fail(ErrorCode::kGraphShape, "{}: {} is not a valid shape; dimensions from 1 to 2^31 - 1 and a size of 64 bits are expected",
+                  Where(subgraph, id), ToString(tensor.shape));
     }
     if (tensor.buffer != kNone) TRY(ValidateConstant(graph, subgraph, id));
     TRY(ValidateQuantization(graph, subgraph, id));

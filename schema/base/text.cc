@@ -62,6 +62,14 @@ std::string Printable(std::string_view text) {
   return out;
 }
 
+std::string ListLines(std::span<const std::string> lines) {
+  constexpr size_t kShown = 40;
+  std::string text;
+  for (const std::string& line : lines.first(std::min(lines.size(), kShown))) text += "\n    " + line;
+  if (lines.size() > kShown) text += Format("\n    ... and {} more", lines.size() - kShown);
+  return text;
+}
+
 std::string ToLowerAscii(std::string_view text) {
   std::string out(text);
   std::ranges::transform(out, out.begin(), LowerAscii);

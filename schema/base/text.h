@@ -2,6 +2,7 @@
 #ifndef TASKPRESS_SCHEMA_BASE_TEXT_H_
 #define TASKPRESS_SCHEMA_BASE_TEXT_H_
 
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -13,6 +14,9 @@ namespace taskpress {
 // `text` in printable ASCII: every other byte becomes \xNN, so that a name in a hostile file cannot steer a terminal or a log. Long texts
 // are cut.
 [[nodiscard]] std::string Printable(std::string_view text);
+
+// Each line on a line of its own, indented, for messages that list everything at once; the first 40, then how many more there are.
+[[nodiscard]] std::string ListLines(std::span<const std::string> lines);
 
 // ASCII letters only; locale-independent.
 [[nodiscard]] std::string ToLowerAscii(std::string_view text);

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <functional>
 
+#include "runtime/kernels/native/narrow_matmul.h"
 #include "tests/testing/run_graph.h"
 #include "tests/testing/toy_graph.h"
 
@@ -241,7 +242,7 @@ TEST(XnnpackFullyConnectedTest, AgreesWithFloatWeights) {
       // `in` roundings of partial sums of about sqrt(in) in size, each half an ulp at most (2^-24), adding up like a random walk: 2^-24 in
       // on average; three times that is allowed.
       twin.absolute = 2e-7F * static_cast<float>(in);
-      if (out < 32) twin.kernel = KernelKind::kNative;
+      if (out < kNarrow) twin.kernel = KernelKind::kNative;
       ExpectTwins(twin);
     }
   }
