@@ -278,7 +278,6 @@ Result<ChatAffixes> DeriveChatAffixes(std::string_view template_source, std::str
 
 Result<ChatMetadata> MakeChatMetadata(const ChatFiles& files, const Tokenizer& tokenizer) {
   ChatMetadata chat;
-  chat.metadata.model_type = "gemma3n";
   chat.metadata.start_token = TRY(ReadStartToken(files, tokenizer));
   chat.metadata.stop_tokens = TRY(ReadStopTokens(files, tokenizer));
   chat.metadata.sampler = TRY(ReadSampler(files, tokenizer.vocab_size(), chat.notes));
@@ -299,10 +298,6 @@ Result<ChatMetadata> MakeChatMetadata(const ChatFiles& files, const Tokenizer& t
   }
   TRY(LintMetadata(chat.metadata, tokenizer));
   return chat;
-}
-
-Result<ChatMetadata> ReadChatMetadata(const std::filesystem::path& checkpoint_folder, const Tokenizer& tokenizer) {
-  return MakeChatMetadata(TRY(ReadChatFiles(checkpoint_folder)), tokenizer);
 }
 
 }  // namespace taskpress

@@ -26,7 +26,7 @@ struct ChatFiles {
 Result<ChatFiles> ReadChatFiles(const std::filesystem::path& checkpoint_folder);
 
 struct ChatMetadata {
-  BundleMetadata metadata;         // max_num_tokens is left to the caller
+  BundleMetadata metadata;         // max_num_tokens and model_type are left to the caller
   std::vector<std::string> notes;  // what a person should know, for the report
 };
 
@@ -35,7 +35,6 @@ struct ChatMetadata {
 // template. Without a template the affixes stay empty. The result has passed LintMetadata(). kConfigField, kTokenOutOfRange, kChatTemplate,
 // kStopTokenLint, kMetadataLint.
 Result<ChatMetadata> MakeChatMetadata(const ChatFiles& files, const Tokenizer& tokenizer);
-Result<ChatMetadata> ReadChatMetadata(const std::filesystem::path& checkpoint_folder, const Tokenizer& tokenizer);
 
 struct ChatAffixes {
   std::string start;  // what the template writes before the first turn: the start token or nothing

@@ -54,6 +54,8 @@ Result<std::unique_ptr<Checkpoint>> OpenSafetensorsCheckpoint(const std::filesys
 // The matrix that RowBlock speaks of; a scalar is [1, 1]. A shape with zero rows whose columns overflow has 0 columns.
 [[nodiscard]] int64_t MatrixRows(const Shape& shape);
 [[nodiscard]] int64_t MatrixColumns(const Shape& shape);
+// kReadFailed unless the block lies inside the tensor and has exactly `room` values.
+Status CheckRowBlock(const CheckpointTensor& tensor, RowBlock block, uint64_t room);
 
 }  // namespace taskpress
 

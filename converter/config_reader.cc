@@ -69,6 +69,11 @@ double ConfigReader::Number(std::string_view field, double low, double high) {
   return CheckNumber(field, *value, low, high) ? value->get<double>() : low;
 }
 
+double ConfigReader::NumberOr(std::string_view field, double fallback, double low, double high) {
+  const Json* value = Find(field);
+  return value != nullptr && CheckNumber(field, *value, low, high) ? value->get<double>() : fallback;
+}
+
 std::optional<double> ConfigReader::NumberOrNull(std::string_view field, double low, double high) {
   const Json* value = Find(field);
   if (value != nullptr) return CheckNumber(field, *value, low, high) ? value->get<double>() : low;

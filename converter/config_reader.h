@@ -24,6 +24,7 @@ class ConfigReader {
   int64_t Integer(std::string_view field, int64_t low, int64_t high);
   int64_t IntegerOr(std::string_view field, int64_t fallback, int64_t low, int64_t high);
   double Number(std::string_view field, double low, double high);
+  double NumberOr(std::string_view field, double fallback, double low, double high);
   // Here null has a meaning of its own: nothing. The field must be there.
   std::optional<double> NumberOrNull(std::string_view field, double low, double high);
   bool Boolean(std::string_view field);

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "converter/chat_metadata.h"
-#include "converter/checkpoint.h"
 #include "converter/lora.h"
-#include "converter/tokenizer_files.h"
+#include "converter/model_family.h"
+#include "converter/model_files.h"
 #include "runtime/bundle_model.h"
 #include "schema/metadata_lint.h"
 #include "schema/tokenizer.h"
@@ -15,14 +15,6 @@ namespace {
 
 constexpr int64_t kLongestShortPrefill = 32;
 constexpr int64_t kShortPrefill = 8;
-
-Result<std::filesystem::path> FolderOf(const std::filesystem::path& checkpoint) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(checkpoint, error);
-  if (status.type() == std::filesystem::file_type::directory) return checkpoint;
-  if (std::filesystem::exists(status)) return checkpoint.parent_path();
-  return Fail(ErrorCode::kFileNotFound, "{}: cannot open the checkpoint: {}", checkpoint.string(), error.message());
-}
 
 }  // namespace
 
@@ -64,17 +56,15 @@ Status NoteAdapterEffect(std::span<const std::string> changed, const TextWeights
 }  // namespace
 
 Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options) {
-  const std::filesystem::path folder = TRY(FolderOf(checkpoint));
   const int64_t context = options.model.context;
   if (context < 1 || context > kMaxContext) return Fail(ErrorCode::kUsage, "context {}: from 1 to {} is possible", context, kMaxContext);
-  // First of all: what is no checkpoint has no config.json worth complaining about.
-  std::shared_ptr<const Checkpoint> tensors = TRY(OpenSafetensorsCheckpoint(checkpoint));
-  PreparedModel model{.source = {}, .config = TRY(ReadGemma3nConfig(folder / "config.json"))};
+  const std::unique_ptr<const ModelFiles> files = TRY(OpenModelFiles(checkpoint));
+  PreparedModel model{.source = {}, .config = TRY(files->ReadConfig())};
   model.source = checkpoint.string();
   model.parameters = CountParameters(model.config);
   model.notes = model.config.notes;
 
-  MergedCheckpoint merged{.checkpoint = std::move(tensors), .changed = {}, .notes = {}};
+  MergedCheckpoint merged{.checkpoint = files->checkpoint(), .changed = {}, .notes = {}};
   if (!options.lora.empty()) merged = TRY(MergeLora(std::move(merged.checkpoint), options.lora));
   model.notes.insert(model.notes.end(), merged.notes.begin(), merged.notes.end());
   TextWeights weights = TRY(TextWeights::Bind(std::move(merged.checkpoint), model.config));
@@ -83,25 +73,26 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
   TRY(weights.ApplyRecipe(options.recipe));
   model.resolved_recipe = weights.resolved_recipe();
   model.graphs.embedder = TRY(BuildEmbedder(model.config, weights));
-  model.graphs.per_layer_embedder = TRY(BuildPerLayerEmbedder(model.config, weights));
+  if (model.config.family->has_per_layer_embedder) model.graphs.per_layer_embedder = TRY(BuildPerLayerEmbedder(model.config, weights));
   TextModelOptions text = options.model;
-  if (options.score_signature) text.score_length = ScoreLength(model.config.text_vocab_size(), context);
+  if (options.score_signature) text.score_length = ScoreLength(model.config.text_vocab_size, context);
   model.graphs.prefill_decode = TRY(BuildPrefillDecode(model.config, weights, text));
-  model.contract = TRY(CheckTextContract(model.graphs.embedder, &*model.graphs.per_layer_embedder, model.graphs.prefill_decode));
+  const Graph* per_layer_embedder = model.graphs.per_layer_embedder ? &*model.graphs.per_layer_embedder : nullptr;
+  model.contract = TRY(CheckTextContract(model.graphs.embedder, per_layer_embedder, model.graphs.prefill_decode));
   model.weights.assign(weights.handed_out().begin(), weights.handed_out().end());
 
-  model.tokenizer = TRY(LoadTokenizerModel(folder));
+  model.tokenizer = TRY(files->ReadTokenizer());
   std::vector<std::byte> scratch;
   const Tokenizer tokenizer = TRY(Tokenizer::FromModel(TRY(ViewOrRead(*model.tokenizer, scratch))));
-  if (tokenizer.vocab_size() < model.config.text_vocab_size()) {
+  if (tokenizer.vocab_size() < model.config.text_vocab_size) {
     return Fail(ErrorCode::kTokenizerModel, "{}: the tokenizer has {} pieces, the model {} tokens; clients stop at an id without a piece",
-                folder.string(), tokenizer.vocab_size(), model.config.text_vocab_size());
+                checkpoint.string(), tokenizer.vocab_size(), model.config.text_vocab_size);
   }
-  ChatMetadata chat = TRY(ReadChatMetadata(folder, tokenizer));
+  ChatMetadata chat = TRY(MakeChatMetadata(TRY(files->ReadChat()), tokenizer));
   model.metadata = std::move(chat.metadata);
   model.notes.insert(model.notes.end(), chat.notes.begin(), chat.notes.end());
   model.metadata.max_num_tokens = static_cast<int32_t>(context);
-  model.metadata.model_type = "gemma3n";
+  model.metadata.model_type = model.config.family->name;
   TRY(ResolveTokens(model.metadata, tokenizer));
   TRY(LintMetadata(model.metadata, tokenizer));
   return model;

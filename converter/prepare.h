@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "converter/gemma3n_config.h"
+#include "converter/text_config.h"
 #include "converter/text_model.h"
 #include "converter/text_weights.h"
 #include "converter/weight_table.h"
@@ -28,7 +28,7 @@ struct PrepareOptions {
 
 struct PreparedModel {
   std::string source;
-  Gemma3nConfig config;
+  TextConfig config;
   ParameterCount parameters;
   TextModel graphs;
   TextContract contract;

@@ -6,7 +6,6 @@
 
 #include "converter/checkpoint.h"
 #include "converter/checkpoint_folder.h"
-#include "schema/base/checked_math.h"
 #include "schema/base/half.h"
 #include "schema/safetensors.h"
 
@@ -52,18 +51,6 @@ void ToFloat(DType type, const std::byte* from, std::span<float> out) {
   }
 }
 
-// True when [first, first + count) lies inside [0, size).
-bool Inside(int64_t first, int64_t count, int64_t size) { return first >= 0 && count >= 0 && first <= size && count <= size - first; }
-
-Status CheckBlock(const TensorView& tensor, RowBlock block, uint64_t room) {
-  const bool inside = Inside(block.first_row, block.num_rows, MatrixRows(tensor.shape())) &&
-                      Inside(block.first_column, block.num_columns, MatrixColumns(tensor.shape()));
-  const std::optional<int64_t> elements = inside ? CheckedMul(block.num_rows, block.num_columns) : std::nullopt;
-  if (elements && std::cmp_equal(*elements, room)) return {};
-  return Fail(ErrorCode::kReadFailed, "tensor \"{}\" {}: block of rows [{}, +{}), columns [{}, +{}) does not fit into it or into {} floats",
-              tensor.name(), ToString(tensor.shape()), block.first_row, block.num_rows, block.first_column, block.num_columns, room);
-}
-
 class SafetensorsCheckpoint final : public Checkpoint {
  public:
   // Where the tensor of the same index in tensors() lies.
@@ -89,7 +76,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
     if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description_, tensor.name);
     const Place& place = places_[static_cast<size_t>(own - tensors_.data())];
     const TensorView& view = *place.view;
-    TRY(CheckBlock(view, block, out.size()));
+    TRY(CheckRowBlock(*own, block, out.size()));
     ReadBlock(view, block, out);
     return place.file->CheckUnchanged();  // afterwards: until then the file could have been cut
   }

@@ -5,26 +5,27 @@
 #include <cmath>
 #include <set>
 
+#include "converter/model_family.h"
 #include "schema/base/text.h"
 
 namespace taskpress {
 namespace {
 
-constexpr auto kOtherModalities =
-    std::to_array<std::string_view>({"model.vision_tower.", "model.audio_tower.", "model.embed_vision.", "model.embed_audio.",
-                                     "vision_tower.", "audio_tower.", "embed_vision.", "embed_audio."});
+constexpr auto kOtherModalities = std::to_array<std::string_view>(
+    {"model.vision_tower.", "model.audio_tower.", "model.embed_vision.", "model.embed_audio.", "model.multi_modal_projector.",
+     "vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.", "multi_modal_projector."});
 constexpr auto kHeadNames = std::to_array<std::string_view>({"lm_head.weight", "model.lm_head.weight", "language_model.lm_head.weight"});
 
 constexpr std::string_view kEmbedding = "embed_tokens.weight";
 constexpr std::string_view kPerLayerEmbedding = "embed_tokens_per_layer.weight";
 constexpr std::string_view kHead = "lm_head.weight";
 
-Result<std::string_view> FindTextPrefix(const Checkpoint& checkpoint) {
+Result<std::string_view> FindTextPrefix(const Checkpoint& checkpoint, std::string_view family) {
   for (const std::string_view prefix : kTextPrefixes) {
     if (checkpoint.Find(std::string(prefix) + std::string(kEmbedding)) != nullptr) return prefix;
   }
-  return Fail(ErrorCode::kWeightsMismatch, "{}: no tensor \"{}{}\"; this is not a Gemma 3n checkpoint", checkpoint.description(),
-              kTextPrefixes[0], kEmbedding);
+  return Fail(ErrorCode::kWeightsMismatch, "{}: no tensor \"{}{}\"; this is not a {} checkpoint", checkpoint.description(),
+              kTextPrefixes[0], kEmbedding, family);
 }
 
 bool BelongsToOtherModality(std::string_view name) {
@@ -54,16 +55,37 @@ Status CheckTiedHead(const Checkpoint& checkpoint, const CheckpointTensor& head,
               ToString(head.shape), table.name, ToString(table.shape));
 }
 
+void Transform(WeightTransform transform, const TextConfig& config, std::span<float> values) {
+  switch (transform) {
+    case WeightTransform::kAsIs:
+      return;
+    case WeightTransform::kClipAltup: {
+      if (config.altup_coef_clip == 0) return;
+      const auto clip = static_cast<float>(config.altup_coef_clip);
+      for (float& value : values) value = std::clamp(value, -clip, clip);
+      return;
+    }
+    case WeightTransform::kPlusOne:
+      for (float& value : values) value += 1.0F;
+      return;
+    case WeightTransform::kQueryGain: {
+      const auto scale = static_cast<float>(1.0 / std::sqrt(config.query_pre_attn_scalar));
+      for (float& value : values) value = (1.0F + value) * scale;
+      return;
+    }
+  }
+}
+
 }  // namespace
 
-Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoint, const Gemma3nConfig& config) {
-  const std::string_view prefix = TRY(FindTextPrefix(*checkpoint));
+Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoint, const TextConfig& config) {
+  const std::string_view prefix = TRY(FindTextPrefix(*checkpoint, config.family->title));
   TextWeights weights;
   weights.config_ = config;
   std::vector<std::string> missing;
   std::vector<std::string> misshapen;
   std::set<std::string_view> accounted;
-  for (const WeightRow& row : Gemma3nWeightTable()) {
+  for (const WeightRow& row : config.family->weights) {
     for (int64_t index = 0; index < WeightCount(row, config); ++index) {
       const std::string name = WeightName(row, index);
       const CheckpointTensor* tensor = checkpoint->Find(std::string(prefix) + name);
@@ -128,13 +150,10 @@ Result<std::vector<float>> TextWeights::Floats(const std::string& name) const {
   const RowBlock block{.first_row = 0, .num_rows = MatrixRows(shape), .first_column = 0, .num_columns = MatrixColumns(shape)};
   std::vector<float> values(static_cast<size_t>(block.num_rows * block.num_columns));
   TRY(checkpoint_->ReadRows(*bound->tensor, block, values));
-  for (float& value : values) {
+  for (const float value : values) {
     if (!std::isfinite(value)) return Fail(ErrorCode::kWeightValue, "\"{}\" holds {}", bound->tensor->name, value);
-    if (bound->row->transform == WeightTransform::kClipAltup && config_.altup_coef_clip > 0) {
-      const auto clip = static_cast<float>(config_.altup_coef_clip);
-      value = std::clamp(value, -clip, clip);
-    }
   }
+  Transform(bound->row->transform, config_, values);
   return values;
 }
 
@@ -185,7 +204,7 @@ Result<Weight> TextWeights::Head() {
   return Make({.name = std::string(kHead),
                .source = std::string(kEmbedding),
                .spec_name = std::string(kHead),
-               .num_rows = config_.text_vocab_size(),
+               .num_rows = config_.text_vocab_size,
                .first_column = 0,
                .columns = config_.hidden_size,
                .scale_factor = 1.0F});
@@ -195,7 +214,7 @@ Result<Weight> TextWeights::EmbeddingTable() {
   return Make({.name = std::string(kEmbedding),
                .source = std::string(kEmbedding),
                .spec_name = std::string(kEmbedding),
-               .num_rows = config_.text_vocab_size(),
+               .num_rows = config_.text_vocab_size,
                .first_column = 0,
                .columns = config_.hidden_size,
                .scale_factor = static_cast<float>(std::sqrt(static_cast<double>(config_.hidden_size)))});
@@ -206,7 +225,7 @@ Result<Weight> TextWeights::PerLayerTable(int64_t layer) {
   return Make({.name = Format("{}.layers.{}", kPerLayerEmbedding, layer),
                .source = std::string(kPerLayerEmbedding),
                .spec_name = std::string(kPerLayerEmbedding),
-               .num_rows = config_.text_vocab_size(),
+               .num_rows = config_.text_vocab_size,
                .first_column = layer * width,
                .columns = width,
                .scale_factor = static_cast<float>(std::sqrt(static_cast<double>(width)))});

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "converter/checkpoint.h"
-#include "converter/gemma3n_config.h"
 #include "converter/graph_builder.h"
+#include "converter/text_config.h"
 #include "converter/weight_table.h"
 #include "quantizer/quantized_source.h"
 #include "quantizer/recipe.h"
@@ -36,7 +36,7 @@ class TextWeights {
  public:
   // Checks every name and shape. All missing, unknown and misshapen tensors are listed in one kWeightsMismatch. Tensors of the vision and
   // audio parts are recognised and noted as not asked for. An lm_head equal to embed_tokens is accepted, another one is kTiedHeadDiffers.
-  static Result<TextWeights> Bind(std::shared_ptr<const Checkpoint> checkpoint, const Gemma3nConfig& config);
+  static Result<TextWeights> Bind(std::shared_ptr<const Checkpoint> checkpoint, const TextConfig& config);
 
   // Gives every weight its storage type.
   Status ApplyRecipe(const Recipe& recipe);
@@ -81,7 +81,7 @@ class TextWeights {
   [[nodiscard]] const Bound* Find(const std::string& name) const;
 
   std::shared_ptr<const Checkpoint> checkpoint_;
-  Gemma3nConfig config_;
+  TextConfig config_;
   std::map<std::string, Bound> bound_;
   std::map<std::string, std::pair<QuantClass, QuantSpec>> specs_;
   std::vector<BundleWeight> handed_out_;

@@ -12,12 +12,6 @@
 namespace taskpress {
 namespace {
 
-struct SpecialIds {
-  int32_t bos = FastTokenizer::kNoId;
-  int32_t eos = FastTokenizer::kNoId;
-  int32_t pad = FastTokenizer::kNoId;
-};
-
 // "bos_token": "<bos>" or {"content": "<bos>", ...}, or null.
 std::optional<std::string> TokenName(const Json& config, const char* key) {
   if (!config.is_object() || !config.contains(key)) return std::nullopt;
@@ -27,10 +21,10 @@ std::optional<std::string> TokenName(const Json& config, const char* key) {
   return std::nullopt;
 }
 
-Result<SpecialIds> FindSpecialIds(const FastTokenizer& fast, const Json* config) {
+Result<SpecialPieces> FindSpecialIds(const FastTokenizer& fast, const Json* config) {
   std::unordered_map<std::string_view, int32_t> added;
   for (const FastTokenizer::AddedToken& token : fast.added_tokens) added.emplace(fast.vocabulary[static_cast<size_t>(token.id)], token.id);
-  SpecialIds ids;
+  SpecialPieces ids{.unknown = fast.unknown_id};
   for (const auto& [key, gemma_name, id] : {std::tuple{"bos_token", "<bos>", &ids.bos}, std::tuple{"eos_token", "<eos>", &ids.eos},
                                             std::tuple{"pad_token", "<pad>", &ids.pad}}) {
     const std::optional<std::string> name = config != nullptr ? TokenName(*config, key) : gemma_name;
@@ -47,7 +41,7 @@ Result<SpecialIds> FindSpecialIds(const FastTokenizer& fast, const Json* config)
 
 // Clients find a marker such as <start_of_turn> in a text only when it is user-defined; control pieces are never found by SentencePiece. So
 // only the tokens that a client adds by id are control pieces.
-std::vector<PieceKind> ChooseKinds(const FastTokenizer& fast, const SpecialIds& special, const std::vector<float>& scores) {
+std::vector<PieceKind> ChooseKinds(const FastTokenizer& fast, const SpecialPieces& special, const std::vector<float>& scores) {
   std::vector<PieceKind> kinds(fast.vocabulary.size(), PieceKind::kNormal);
   const auto kind_of = [&kinds](int32_t id) -> PieceKind& { return kinds[static_cast<size_t>(id)]; };
   for (size_t id = 0; id < kinds.size(); ++id) {
@@ -83,32 +77,11 @@ std::vector<float> ScoresOfMerges(const FastTokenizer& fast) {
   return scores;
 }
 
-void FillSpecs(const FastTokenizer& fast, const SpecialIds& special, SentencePieceModel& model) {
-  sentencepiece_wire::TrainerSpec& trainer = *model.mutable_trainer_spec();
-  const auto text_of = [&fast](int32_t id) { return fast.vocabulary[static_cast<size_t>(id)]; };
-  trainer.set_model_type(kBpeModel);
-  trainer.set_vocab_size(static_cast<int32_t>(fast.vocabulary.size()));
-  trainer.set_byte_fallback(fast.byte_fallback);
-  trainer.set_unk_id(fast.unknown_id);
-  trainer.set_unk_piece(text_of(fast.unknown_id));
-  trainer.set_bos_id(special.bos);
-  if (special.bos >= 0) trainer.set_bos_piece(text_of(special.bos));
-  trainer.set_eos_id(special.eos);
-  if (special.eos >= 0) trainer.set_eos_piece(text_of(special.eos));
-  trainer.set_pad_id(special.pad);
-  if (special.pad >= 0) trainer.set_pad_piece(text_of(special.pad));
-  sentencepiece_wire::NormalizerSpec& normalizer = *model.mutable_normalizer_spec();
-  normalizer.set_name("identity");
-  normalizer.set_add_dummy_prefix(false);
-  normalizer.set_remove_extra_whitespaces(false);
-  normalizer.set_escape_whitespaces(true);
-}
-
 }  // namespace
 
 Result<std::string> RebuildSentencePieceModel(const Json& tokenizer_json, const Json* tokenizer_config) {
   const FastTokenizer fast = TRY(ReadFastTokenizer(tokenizer_json));
-  const SpecialIds special = TRY(FindSpecialIds(fast, tokenizer_config));
+  const SpecialPieces special = TRY(FindSpecialIds(fast, tokenizer_config));
   const std::vector<float> scores = ScoresOfMerges(fast);
   const std::vector<PieceKind> kinds = ChooseKinds(fast, special, scores);
   const float lowest = -static_cast<float>(fast.merges.size());
@@ -124,7 +97,7 @@ Result<std::string> RebuildSentencePieceModel(const Json& tokenizer_json, const 
       model.mutable_pieces(fast.byte_ids[byte])->set_piece(PieceOfByte(static_cast<uint8_t>(byte)));
     }
   }
-  FillSpecs(fast, special, model);
+  FillBpeSpecs(model, special, fast.byte_fallback);
   return model.SerializeAsString();
 }
 

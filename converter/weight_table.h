@@ -1,4 +1,4 @@
-// One row per weight of the Gemma 3n text model: the facts that loader, slicer, planner, quantizer, docs and tests all loop over.
+// One row per weight of a family's text model: the facts that loaders, slicer, planner, quantizer, docs and tests all loop over.
 #ifndef TASKPRESS_CONVERTER_WEIGHT_TABLE_H_
 #define TASKPRESS_CONVERTER_WEIGHT_TABLE_H_
 
@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "converter/gemma3n_config.h"
+#include "converter/text_config.h"
 #include "quantizer/recipe.h"
 #include "schema/shape.h"
 
@@ -33,12 +33,16 @@ enum class MatFormerAxis : uint8_t {
 enum class WeightTransform : uint8_t {
   kAsIs,
   kClipAltup,  // to +-altup_coef_clip, as the model was trained; transformers clips while training, other implementations whenever they run
+  kPlusOne,    // Gemma 3 stores a norm's gain minus one
+  kQueryGain,  // kPlusOne, times query_pre_attn_scalar^-0.5: the scale of attention, which the block itself takes to be one
 };
 
 struct WeightRow {
   std::string_view name;  // below the text model's prefix: "layers.{}.mlp.gate_proj.weight"
+  // In a GGUF file. A repeated row whose name has no "{}" is stacked there: one tensor with an outer dimension.
+  std::string_view gguf_name;
   Repeats repeats;
-  Shape (*shape)(const Gemma3nConfig& config, int64_t index);
+  Shape (*shape)(const TextConfig& config, int64_t index);
   MatFormerAxis axis;
   QuantClass quant_class;
   WeightTransform transform;
@@ -46,21 +50,22 @@ struct WeightRow {
   bool unused_when_kv_shared;
 };
 
-std::span<const WeightRow> Gemma3nWeightTable();
-
 // "layers.3.mlp.gate_proj.weight"
 std::string WeightName(const WeightRow& row, int64_t index);
+// "blk.3.ffn_gate.weight"
+std::string GgufName(const WeightRow& row, int64_t index);
+bool IsStackedInGguf(const WeightRow& row);
 // How many indices the row has under this config.
-int64_t WeightCount(const WeightRow& row, const Gemma3nConfig& config);
+int64_t WeightCount(const WeightRow& row, const TextConfig& config);
 // True when index `layer` of the row is a weight the model does not read.
-bool IsUnused(const WeightRow& row, const Gemma3nConfig& config, int64_t index);
+bool IsUnused(const WeightRow& row, const TextConfig& config, int64_t index);
 
 struct ParameterCount {
   int64_t text = 0;       // every weight of the table
   int64_t effective = 0;  // text without embed_tokens and the per-layer table, as the model cards count
 };
 // Keys and values of KV-shared layers included, as published totals do.
-ParameterCount CountParameters(const Gemma3nConfig& config);
+ParameterCount CountParameters(const TextConfig& config);
 
 }  // namespace taskpress
 

@@ -167,6 +167,27 @@ Result<SentencePieceModel> ReadSentencePieceModel(ByteView bytes) {
   return model;
 }
 
+void FillBpeSpecs(SentencePieceModel& model, const SpecialPieces& special, bool byte_fallback) {
+  sentencepiece_wire::TrainerSpec& trainer = *model.mutable_trainer_spec();
+  const auto text_of = [&model](int32_t id) { return model.pieces(id).piece(); };
+  trainer.set_model_type(kBpeModel);
+  trainer.set_vocab_size(model.pieces_size());
+  trainer.set_byte_fallback(byte_fallback);
+  trainer.set_unk_id(special.unknown);
+  trainer.set_unk_piece(text_of(special.unknown));
+  trainer.set_bos_id(special.bos);
+  if (special.bos >= 0) trainer.set_bos_piece(text_of(special.bos));
+  trainer.set_eos_id(special.eos);
+  if (special.eos >= 0) trainer.set_eos_piece(text_of(special.eos));
+  trainer.set_pad_id(special.pad);
+  if (special.pad >= 0) trainer.set_pad_piece(text_of(special.pad));
+  sentencepiece_wire::NormalizerSpec& normalizer = *model.mutable_normalizer_spec();
+  normalizer.set_name("identity");
+  normalizer.set_add_dummy_prefix(false);
+  normalizer.set_remove_extra_whitespaces(false);
+  normalizer.set_escape_whitespaces(true);
+}
+
 std::optional<uint8_t> ByteOfPiece(std::string_view piece) {
   if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return std::nullopt;
   unsigned value = 0;

@@ -35,6 +35,17 @@ inline constexpr uint64_t kMaxBytesOfAllPieces = 16 << 20;
 // to hand on. kTokenizerModel, kTokenizerKind.
 Result<SentencePieceModel> ReadSentencePieceModel(ByteView bytes);
 
+// Ids of the pieces with a duty; -1: none.
+struct SpecialPieces {
+  int32_t unknown = -1;
+  int32_t bos = -1;
+  int32_t eos = -1;
+  int32_t pad = -1;
+};
+// The settings of a model made anew, as Gemma's have them: byte-pair encoding, and no normalization but spaces written as U+2581. The
+// model has its pieces already.
+void FillBpeSpecs(SentencePieceModel& model, const SpecialPieces& special, bool byte_fallback);
+
 // "<0x0A>" -> 10. Nothing for any other spelling.
 [[nodiscard]] std::optional<uint8_t> ByteOfPiece(std::string_view piece);
 [[nodiscard]] std::string PieceOfByte(uint8_t byte);

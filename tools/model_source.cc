@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "converter/model_files.h"
 #include "converter/prepare.h"
 #include "schema/base/mapped_file.h"
 #include "schema/bundle.h"
@@ -10,11 +11,6 @@
 
 namespace taskpress {
 namespace {
-
-bool IsCheckpoint(const std::filesystem::path& path) {
-  std::error_code ignored;
-  return std::filesystem::is_directory(path, ignored) || path.extension() == ".safetensors";
-}
 
 Result<SessionOptions> OptionsFrom(const RunFlags& flags) {
   TRY(CheckThreads(flags.threads));
@@ -65,7 +61,7 @@ void AddRunFlags(CLI::App& app, RunFlags& flags) {
 Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context) {
   const auto start = std::chrono::steady_clock::now();
   const SessionOptions options = TRY(OptionsFrom(flags));
-  Parts parts = IsCheckpoint(path) ? TRY(FromCheckpoint(path, checkpoint_context)) : TRY(FromBundle(path));
+  Parts parts = IsCheckpointPath(path) ? TRY(FromCheckpoint(path, checkpoint_context)) : TRY(FromBundle(path));
   Session session = TRY(Session::Create(std::move(parts.graphs), options));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   return OpenedModel{.session = std::move(session),

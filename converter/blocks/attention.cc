@@ -11,12 +11,12 @@ namespace {
 
 constexpr float kHidden = -1e9F;  // per position outside the window; two masked values must not add up to -inf, so they meet in a MINIMUM
 
-Rotation MakeRotation(BlockContext& c, Value positions, double base) {
+Rotation MakeRotation(BlockContext& c, Value positions, double base, double linear_factor) {
   const int64_t half = c.config.head_dim / 2;
-  std::vector<float> frequencies;  // base^(-2j / head_dim), as transformers computes it in float32
+  std::vector<float> frequencies;  // base^(-2j / head_dim) / factor, as transformers computes it in float32
   for (int64_t j = 0; j < half; ++j) {
     const float exponent = static_cast<float>(2 * j) / static_cast<float>(c.config.head_dim);
-    frequencies.push_back(1.0F / std::pow(static_cast<float>(base), exponent));
+    frequencies.push_back(1.0F / std::pow(static_cast<float>(base), exponent) / static_cast<float>(linear_factor));
   }
   const Value angles = c.b.Mul(positions, c.b.Floats(frequencies, {1, 1, 1, half}));
   return {.cos = c.b.Cos(angles), .sin = c.b.Sin(angles)};
@@ -82,7 +82,7 @@ Value HideOutsideWindow(BlockContext& c, Value mask, Value columns, Value positi
 
 bool ValuesAreTransposed(LayerType type, WindowForm form) { return type == LayerType::kFull || form == WindowForm::kMask; }
 
-std::array<Shape, 2> KvCacheShapes(const Gemma3nConfig& config, int64_t layer, int64_t context, WindowForm form) {
+std::array<Shape, 2> KvCacheShapes(const TextConfig& config, int64_t layer, int64_t context, WindowForm form) {
   const Shape rows{1, config.num_key_value_heads, context, config.head_dim};
   const Shape columns{1, config.num_key_value_heads, config.head_dim, context};
   return {rows, ValuesAreTransposed(config.layer_types[static_cast<size_t>(layer)], form) ? columns : rows};
@@ -100,8 +100,8 @@ AttentionInputs MakeAttentionInputs(BlockContext& c, Value input_pos, Value mask
   inputs.column_start = b.Concatenation(std::array{b.Integers(kThreeZeros), inputs.position0}, 0);
   const Value positions = b.IntegersToFloats(input_pos);
   const Value per_token = b.Reshape(positions, {1, inputs.tokens, 1, 1});
-  inputs.full = MakeRotation(c, per_token, c.config.rope_theta);
-  inputs.sliding = MakeRotation(c, per_token, c.config.rope_local_base_freq);
+  inputs.full = MakeRotation(c, per_token, c.config.rope_theta, c.config.rope_linear_factor);
+  inputs.sliding = MakeRotation(c, per_token, c.config.rope_local_base_freq, 1.0);
 
   const int64_t seen = std::min(inputs.context, c.config.sliding_window + inputs.tokens - 1);
   Value sliding = mask;
@@ -121,14 +121,17 @@ AttentionInputs MakeAttentionInputs(BlockContext& c, Value input_pos, Value mask
   return inputs;
 }
 
-KvCache UpdateKvCache(BlockContext& c, int64_t layer, Value n, const AttentionInputs& inputs, const KvCache& cache) {
-  GraphBuilder& b = c.b;
-  const int64_t kv_heads = c.config.num_key_value_heads;
-  Value keys = Heads(c, b.FullyConnected(n, c.Matrix(layer, "self_attn.k_proj.weight")), kv_heads);
-  keys = Rotate(c, RmsNorm(c, keys, c.Vector(layer, "self_attn.k_norm.weight")), RotationOf(inputs, TypeOf(c, layer)));
-  const Value values =
-      RmsNorm(c, Heads(c, b.FullyConnected(n, c.Matrix(layer, "self_attn.v_proj.weight")), kv_heads));  // normed without gain
+Value Keys(BlockContext& c, int64_t layer, Value n, const AttentionInputs& inputs) {
+  const Value keys = Heads(c, c.b.FullyConnected(n, c.Matrix(layer, "self_attn.k_proj.weight")), c.config.num_key_value_heads);
+  return Rotate(c, RmsNorm(c, keys, c.Vector(layer, "self_attn.k_norm.weight")), RotationOf(inputs, TypeOf(c, layer)));
+}
 
+Value Values(BlockContext& c, int64_t layer, Value n) {
+  return Heads(c, c.b.FullyConnected(n, c.Matrix(layer, "self_attn.v_proj.weight")), c.config.num_key_value_heads);
+}
+
+KvCache UpdateKvCache(BlockContext& c, int64_t layer, Value keys, Value values, const AttentionInputs& inputs, const KvCache& cache) {
+  GraphBuilder& b = c.b;
   const Value key_rows = SwapMiddle(b, keys);  // [1, kv_heads, tokens, head_dim]
   const bool transposed = ValuesAreTransposed(TypeOf(c, layer), inputs.form);
   const Value new_value_block = transposed ? ToColumns(b, values) : SwapMiddle(b, values);

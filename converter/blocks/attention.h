@@ -1,5 +1,6 @@
-// Attention of Gemma 3n: normed queries, keys and values, rotary positions, grouped heads, a sliding window on most layers, and caches that
-// the upper layers share. The scale is 1; there is no soft-cap on the scores.
+// Gemma's attention: normed queries and keys, rotary positions, grouped heads, a sliding window on most layers, and caches that several
+// layers may read. The scale of the scores is 1 (a family with another one has it in the gain of its queries); there is no soft-cap on
+// them.
 #ifndef TASKPRESS_CONVERTER_BLOCKS_ATTENTION_H_
 #define TASKPRESS_CONVERTER_BLOCKS_ATTENTION_H_
 
@@ -50,10 +51,14 @@ struct KvCache {
 };
 bool ValuesAreTransposed(LayerType type, WindowForm form);
 // Shapes of keys and values.
-std::array<Shape, 2> KvCacheShapes(const Gemma3nConfig& config, int64_t layer, int64_t context, WindowForm form);
+std::array<Shape, 2> KvCacheShapes(const TextConfig& config, int64_t layer, int64_t context, WindowForm form);
 
-// Keys and values of n [1, tokens, hidden], written into the layer's cache at position0. Returns the updated cache.
-KvCache UpdateKvCache(BlockContext& c, int64_t layer, Value n, const AttentionInputs& inputs, const KvCache& cache);
+// n [1, tokens, hidden] -> [1, tokens, kv_heads, head_dim]: keys normed and turned to their positions.
+Value Keys(BlockContext& c, int64_t layer, Value n, const AttentionInputs& inputs);
+// The same shape: values as projected.
+Value Values(BlockContext& c, int64_t layer, Value n);
+// Writes both into the layer's cache at position0. Returns the updated cache.
+KvCache UpdateKvCache(BlockContext& c, int64_t layer, Value keys, Value values, const AttentionInputs& inputs, const KvCache& cache);
 // n [1, tokens, hidden] -> [1, tokens, hidden], reading an updated cache (its own, or the one it shares).
 Value Attention(BlockContext& c, int64_t layer, Value n, const AttentionInputs& inputs, const KvCache& updated);
 

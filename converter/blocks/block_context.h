@@ -7,15 +7,15 @@
 #include <string_view>
 #include <vector>
 
-#include "converter/gemma3n_config.h"
 #include "converter/graph_builder.h"
+#include "converter/text_config.h"
 #include "converter/text_weights.h"
 
 namespace taskpress {
 
 class BlockContext {
  public:
-  BlockContext(GraphBuilder& builder, const Gemma3nConfig& model_config, TextWeights& weights)
+  BlockContext(GraphBuilder& builder, const TextConfig& model_config, TextWeights& weights)
       : b(builder), config(model_config), weights_(&weights) {}
 
   // A matrix of the model, "norm.weight", or of a layer, "mlp.gate_proj.weight". Errors go to the builder.
@@ -37,7 +37,7 @@ class BlockContext {
   static std::string LayerName(int64_t layer, std::string_view name) { return Format("layers.{}.{}", layer, name); }
 
   GraphBuilder& b;
-  const Gemma3nConfig& config;
+  const TextConfig& config;
 
  private:
   Value Take(Result<Weight> weight);

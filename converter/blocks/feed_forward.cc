@@ -27,10 +27,9 @@ double NormalQuantile(double p) {
   }
 }
 
-Value FeedForward(BlockContext& c, int64_t layer, Value x) {
+Value FeedForward(BlockContext& c, int64_t layer, Value x, double sparsity) {
   Value gate = c.b.FullyConnected(x, c.Matrix(layer, "mlp.gate_proj.weight"));  // [1, tokens, ffn]
   const Value up = c.b.FullyConnected(x, c.Matrix(layer, "mlp.up_proj.weight"));
-  const double sparsity = c.config.activation_sparsity_pattern[static_cast<size_t>(layer)];
   if (sparsity > 0) gate = CutToTopK(c, gate, sparsity);
   return c.b.FullyConnected(c.b.Mul(c.b.GeluTanh(gate), up), c.Matrix(layer, "mlp.down_proj.weight"));
 }

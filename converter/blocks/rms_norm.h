@@ -1,4 +1,4 @@
-// RMSNorm of Gemma 3n: x / sqrt(mean(x^2) + eps) * w. The gain is plain w, never 1 + w.
+// RMSNorm: x / sqrt(mean(x^2) + eps) * gain. A family that stores gain - 1 has the one added before (WeightTransform).
 #ifndef TASKPRESS_CONVERTER_BLOCKS_RMS_NORM_H_
 #define TASKPRESS_CONVERTER_BLOCKS_RMS_NORM_H_
 

@@ -1,8 +1,7 @@
-#include "converter/gemma3n_config.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "converter/text_config.h"
 #include "tests/testing/checkpoint_generator.h"
 #include "tests/testing/memory_checkpoint.h"
 #include "tests/testing/raw_files.h"
@@ -19,8 +18,8 @@ using testing::TinyConfigJson;
 
 const std::filesystem::path kMicro = std::filesystem::path(TASKPRESS_TEST_DATA) / "micro-e4b" / "config.json";
 
-Gemma3nConfig MustParse(const Json& json) {
-  Result<Gemma3nConfig> config = ParseGemma3nConfig(json);
+TextConfig MustParse(const Json& json) {
+  Result<TextConfig> config = ParseTextConfig(json);
   if (config) return *std::move(config);
   ADD_FAILURE() << config.error().message;
   return {};
@@ -29,10 +28,10 @@ Gemma3nConfig MustParse(const Json& json) {
 Json Preset(std::string_view name) { return Json::parse(PresetConfig(name).value().dump()); }
 
 TEST(Gemma3nConfigTest, ReadsTheMicroCheckpoint) {
-  const Result<Gemma3nConfig> config = ReadGemma3nConfig(kMicro);
+  const Result<TextConfig> config = ReadTextConfig(kMicro);
   ASSERT_TRUE(config.has_value()) << config.error().message;
   EXPECT_EQ(config->vocab_size, 2304);
-  EXPECT_EQ(config->text_vocab_size(), 2048);
+  EXPECT_EQ(config->text_vocab_size, 2048);
   EXPECT_EQ(config->hidden_size, 128);
   EXPECT_EQ(config->hidden_size_per_layer_input, 16);
   EXPECT_EQ(config->num_hidden_layers, 15);
@@ -41,8 +40,8 @@ TEST(Gemma3nConfigTest, ReadsTheMicroCheckpoint) {
   EXPECT_EQ(config->num_key_value_heads, 2);
   EXPECT_EQ(config->head_dim, 32);
   EXPECT_EQ(config->sliding_window, 32);
-  EXPECT_EQ(config->rope_base(LayerType::kFull), 1e6);
-  EXPECT_EQ(config->rope_base(LayerType::kSliding), 1e4);
+  EXPECT_EQ(config->rope_theta, 1e6);
+  EXPECT_EQ(config->rope_local_base_freq, 1e4);
   EXPECT_EQ(config->final_logit_softcapping, 30.0);
   EXPECT_EQ(config->altup_num_inputs, 4);
   EXPECT_EQ(config->altup_coef_clip, 120.0);
@@ -55,7 +54,7 @@ TEST(Gemma3nConfigTest, ReadsTheMicroCheckpoint) {
 
 TEST(Gemma3nConfigTest, SharedLayersReadTheLastOwningLayerOfTheirType) {
   for (const std::string_view name : {"e2b", "e4b"}) {
-    const Gemma3nConfig config = MustParse(Preset(name));
+    const TextConfig config = MustParse(Preset(name));
     EXPECT_EQ(config.first_kv_shared_layer(), 20);
     for (int64_t layer = 0; layer < 20; ++layer) EXPECT_EQ(config.kv_source_layer(layer), layer);
     for (int64_t layer = 20; layer < config.num_hidden_layers; ++layer) {
@@ -74,7 +73,7 @@ TEST(Gemma3nConfigTest, AcceptsOneValueOrOnePerLayer) {
   Json json = TinyConfigJson();
   json["intermediate_size"] = 32;
   json["activation_sparsity_pattern"] = 0.5;
-  const Gemma3nConfig config = MustParse(json);
+  const TextConfig config = MustParse(json);
   EXPECT_THAT(config.intermediate_size, ElementsAre(32, 32));
   EXPECT_THAT(config.activation_sparsity_pattern, ElementsAre(0.5, 0.5));
 }
@@ -83,7 +82,7 @@ TEST(Gemma3nConfigTest, NullMeansNoneWhereTransformersSaysSo) {
   Json json = TinyConfigJson();
   json["final_logit_softcapping"] = nullptr;
   json["altup_coef_clip"] = nullptr;
-  const Gemma3nConfig config = MustParse(json);
+  const TextConfig config = MustParse(json);
   EXPECT_EQ(config.final_logit_softcapping, 0);
   EXPECT_EQ(config.altup_coef_clip, 0);
 }
@@ -94,7 +93,7 @@ TEST(Gemma3nConfigTest, BothSpellingsOfTheRotaryBasesAreRead) {
   json.erase("rope_local_base_freq");
   json["rope_parameters"] = {{"full_attention", {{"rope_theta", 5e5}, {"rope_type", "default"}}},
                              {"sliding_attention", {{"rope_theta", 2e4}}}};
-  const Gemma3nConfig config = MustParse(json);
+  const TextConfig config = MustParse(json);
   EXPECT_EQ(config.rope_theta, 5e5);
   EXPECT_EQ(config.rope_local_base_freq, 2e4);
 }
@@ -136,14 +135,14 @@ TEST(Gemma3nConfigTest, EveryIntegerIsBounded) {
                                                INT64_MAX, INT64_MIN, UINT64_MAX, 1e300}) {
       Json json = TinyConfigJson();
       json[field.name] = value;
-      const Result<Gemma3nConfig> config = ParseGemma3nConfig(json);
+      const Result<TextConfig> config = ParseTextConfig(json);
       ASSERT_FALSE(config.has_value()) << field.name << " = " << value;
       EXPECT_EQ(config.error().code, ErrorCode::kConfigField);
       EXPECT_THAT(config.error().message, HasSubstr(std::format("config.{}: ", field.name)));
     }
     Json json = TinyConfigJson();
     json.erase(field.name);
-    EXPECT_THAT(ParseGemma3nConfig(json).error().message, HasSubstr(std::format("config.{}: missing", field.name)));
+    EXPECT_THAT(ParseTextConfig(json).error().message, HasSubstr(std::format("config.{}: missing", field.name)));
   }
 }
 
@@ -198,7 +197,7 @@ TEST(Gemma3nConfigTest, EveryOtherFieldIsChecked) {
     Json json = TinyConfigJson();
     if (lie.field == "num_attention_heads") json["num_key_value_heads"] = 2;
     json[lie.field] = lie.value;
-    const Result<Gemma3nConfig> config = ParseGemma3nConfig(json);
+    const Result<TextConfig> config = ParseTextConfig(json);
     ASSERT_FALSE(config.has_value()) << lie.field << " = " << lie.value;
     EXPECT_EQ(config.error().code, ErrorCode::kConfigField) << config.error().message;
     EXPECT_THAT(config.error().message, HasSubstr(lie.message));
@@ -211,10 +210,10 @@ TEST(Gemma3nConfigTest, WhatTheModelDoesNotHaveIsUnsupported) {
       {"attention_bias", true, "attention_bias: only false"},
       {"tie_word_embeddings", false, "tie_word_embeddings: only true"},
       {"altup_active_idx", 1, "altup_active_idx: only 0"},
-      {"rope_scaling", {{"rope_type", "linear"}, {"factor", 8}}, "rope_scaling: only null"},
+      {"rope_scaling", {{"rope_type", "yarn"}, {"factor", 8}}, "rope_scaling.rope_type: \"yarn\""},
       {"rope_parameters",
        {{"full_attention", {{"rope_theta", 1e6}, {"rope_type", "yarn"}}}, {"sliding_attention", {{"rope_theta", 1e4}}}},
-       "rope_parameters.full_attention.rope_type: only \"default\""},
+       "rope_parameters.full_attention.rope_type: \"yarn\""},
       {"rope_parameters",
        {{"full_attention", {{"rope_theta", 1e6}}}, {"sliding_attention", {{"rope_theta", 1e4}, {"factor", 2}}}},
        "rope_parameters.sliding_attention.factor: not understood"},
@@ -222,7 +221,7 @@ TEST(Gemma3nConfigTest, WhatTheModelDoesNotHaveIsUnsupported) {
   for (const Lie& lie : lies) {
     Json json = TinyConfigJson();
     json[lie.field] = lie.value;
-    const Result<Gemma3nConfig> config = ParseGemma3nConfig(json);
+    const Result<TextConfig> config = ParseTextConfig(json);
     ASSERT_FALSE(config.has_value()) << lie.field << " = " << lie.value;
     EXPECT_EQ(config.error().code, ErrorCode::kConfigUnsupported) << config.error().message;
     EXPECT_THAT(config.error().message, HasSubstr(lie.message));
@@ -230,21 +229,21 @@ TEST(Gemma3nConfigTest, WhatTheModelDoesNotHaveIsUnsupported) {
 }
 
 TEST(Gemma3nConfigTest, OtherModelsAreNamed) {
-  for (const Json& type : std::vector<Json>{"gemma3", "llama", "", nullptr, 3}) {
+  for (const Json& type : std::vector<Json>{"gemma2", "llama", "", nullptr, 3}) {
     Json json = TinyConfigJson();
     json["model_type"] = type;
-    EXPECT_EQ(ParseGemma3nConfig(json).error().code, ErrorCode::kModelTypeUnsupported) << type;
+    EXPECT_EQ(ParseTextConfig(json).error().code, ErrorCode::kModelTypeUnsupported) << type;
   }
-  EXPECT_THAT(ParseGemma3nConfig({{"model_type", "a\x1b[2J"}}).error().message, HasSubstr("\"a\\x1b[2J\""));
+  EXPECT_THAT(ParseTextConfig({{"model_type", "a\x1b[2J"}}).error().message, HasSubstr("\"a\\x1b[2J\""));
   Json nested = {{"model_type", "gemma3n"}, {"text_config", TinyConfigJson()}};
-  EXPECT_TRUE(ParseGemma3nConfig(nested).has_value());
+  EXPECT_TRUE(ParseTextConfig(nested).has_value());
   nested["text_config"]["model_type"] = "gemma2";
-  EXPECT_THAT(ParseGemma3nConfig(nested).error().message, HasSubstr("text_config.model_type: only \"gemma3n_text\""));
+  EXPECT_THAT(ParseTextConfig(nested).error().message, HasSubstr("text_config.model_type: only \"gemma3n_text\""));
   nested["text_config"] = 5;
-  EXPECT_EQ(ParseGemma3nConfig(nested).error().code, ErrorCode::kConfigField);
+  EXPECT_EQ(ParseTextConfig(nested).error().code, ErrorCode::kConfigField);
   nested.erase("text_config");
-  EXPECT_EQ(ParseGemma3nConfig(nested).error().code, ErrorCode::kConfigField);
-  EXPECT_EQ(ParseGemma3nConfig(Json::array()).error().code, ErrorCode::kConfigField);
+  EXPECT_EQ(ParseTextConfig(nested).error().code, ErrorCode::kConfigField);
+  EXPECT_EQ(ParseTextConfig(Json::array()).error().code, ErrorCode::kConfigField);
 }
 
 TEST(Gemma3nConfigTest, AllProblemsAreListedAtOnce) {
@@ -253,23 +252,23 @@ TEST(Gemma3nConfigTest, AllProblemsAreListedAtOnce) {
   json["head_dim"] = 5;
   json["laurel_rank"] = nullptr;
   json["layer_types"] = {"full_attention"};
-  EXPECT_EQ(ParseGemma3nConfig(json).error().message,
+  EXPECT_EQ(ParseTextConfig(json).error().message,
             "config.hidden_size: an integer from 2 to 131072 is needed, found \"8\"; "
-            "config.laurel_rank: missing; "
             "config.head_dim: must be even for rotary embeddings; "
+            "config.laurel_rank: missing; "
             "config.layer_types: 1 entries for 2 layers");
 }
 
 TEST(Gemma3nConfigTest, WithoutTheNumberOfLayersItsListsAreNotBlamed) {
   Json json = TinyConfigJson();
   json["num_hidden_layers"] = "two";
-  EXPECT_EQ(ParseGemma3nConfig(json).error().message, "config.num_hidden_layers: an integer from 1 to 256 is needed, found \"two\"");
+  EXPECT_EQ(ParseTextConfig(json).error().message, "config.num_hidden_layers: an integer from 1 to 256 is needed, found \"two\"");
 }
 
 TEST(Gemma3nConfigTest, HostileValuesAreShownShortAndPrintable) {
   Json json = TinyConfigJson();
   json["hidden_size"] = std::string(100'000, '\x07');
-  const std::string message = ParseGemma3nConfig(json).error().message;
+  const std::string message = ParseTextConfig(json).error().message;
   EXPECT_LT(message.size(), 500U);
   EXPECT_THAT(message, Not(HasSubstr("\x07")));
 }
@@ -277,9 +276,9 @@ TEST(Gemma3nConfigTest, HostileValuesAreShownShortAndPrintable) {
 TEST(Gemma3nConfigTest, AnErrorInAFileNamesTheFile) {
   const TempFolder folder;
   const std::filesystem::path path = folder.Write("config.json", R"({"model_type": "llama"})");
-  EXPECT_THAT(ReadGemma3nConfig(path).error().message, HasSubstr(path.string()));
+  EXPECT_THAT(ReadTextConfig(path).error().message, HasSubstr(path.string()));
   const std::filesystem::path infinite = folder.Write("infinite.json", R"({"model_type": "gemma3n_text", "rms_norm_eps": 1e999})");
-  EXPECT_EQ(ReadGemma3nConfig(infinite).error().code, ErrorCode::kBadJson);
+  EXPECT_EQ(ReadTextConfig(infinite).error().code, ErrorCode::kBadJson);
 }
 
 }  // namespace

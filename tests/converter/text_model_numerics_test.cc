@@ -34,7 +34,7 @@ std::vector<float> ReferenceLogits(const std::vector<int32_t>& tokens) {
 }
 
 Session OpenSession(std::string_view recipe, const TextModelOptions& options) {
-  const Gemma3nConfig config = ReadGemma3nConfig(kMicro / "config.json").value();
+  const TextConfig config = ReadTextConfig(kMicro / "config.json").value();
   TextWeights weights = TextWeights::Bind(OpenSafetensorsCheckpoint(kMicro).value(), config).value();
   EXPECT_TRUE(weights.ApplyRecipe(RecipeFromName(recipe).value()).has_value());
   TextModel model{.embedder = BuildEmbedder(config, weights).value(),

@@ -10,6 +10,7 @@
 #include <set>
 #include <sstream>
 
+#include "converter/model_family.h"
 #include "schema/graph_text.h"
 #include "schema/text_contract.h"
 #include "schema/tflite.h"
@@ -25,10 +26,10 @@ using testing::MakeMemoryCheckpoint;
 using ::testing::Not;
 using testing::TinyConfigJson;
 
-Gemma3nConfig Preset(std::string_view name) { return ParseGemma3nConfig(Json::parse(PresetConfig(name).value().dump())).value(); }
-Gemma3nConfig Tiny() { return ParseGemma3nConfig(TinyConfigJson()).value(); }
+TextConfig Preset(std::string_view name) { return ParseTextConfig(Json::parse(PresetConfig(name).value().dump())).value(); }
+TextConfig Tiny() { return ParseTextConfig(TinyConfigJson()).value(); }
 
-TextWeights Weights(const Gemma3nConfig& config, std::string_view recipe = "dynamic_int8") {
+TextWeights Weights(const TextConfig& config, std::string_view recipe = "dynamic_int8") {
   TextWeights weights = TextWeights::Bind(MakeMemoryCheckpoint(config), config).value();
   const Status status = weights.ApplyRecipe(RecipeFromName(recipe).value());
   EXPECT_TRUE(status.has_value()) << status.error().message;
@@ -41,7 +42,7 @@ struct Built {
   Graph main;
 };
 
-Built Build(const Gemma3nConfig& config, const TextModelOptions& options, std::string_view recipe = "dynamic_int8") {
+Built Build(const TextConfig& config, const TextModelOptions& options, std::string_view recipe = "dynamic_int8") {
   TextWeights weights = Weights(config, recipe);
   const auto must = [](Result<Graph> graph) {
     if (graph) return *std::move(graph);
@@ -114,7 +115,7 @@ TEST(TextModelTest, ClientsFindWhatTheyExpect) {
 }
 
 TEST(TextModelTest, CachesOfBothWindowForms) {
-  const Gemma3nConfig config = Preset("micro");
+  const TextConfig config = Preset("micro");
   const Shape rows{1, 2, 512, 32};
   const Shape columns{1, 2, 32, 512};
   const Built gather = Build(config, {.context = 512, .prefill_lengths = {8}, .score_length = {}, .window = WindowForm::kGather});
@@ -231,7 +232,7 @@ TEST(TextModelTest, WhereTheModelHasNoSuchPartThereIsNoSuchOperator) {
   json["final_logit_softcapping"] = nullptr;
   json["altup_correct_scale"] = false;
   json["activation_sparsity_pattern"] = 0.0;
-  const Gemma3nConfig config = ParseGemma3nConfig(json).value();
+  const TextConfig config = ParseTextConfig(json).value();
   const Built built = Build(config, {.context = 16, .prefill_lengths = {4}, .score_length = {}, .window = WindowForm::kMask});
   const Subgraph& decode = Named(built.main, "decode");
   EXPECT_EQ(CountOps(decode)[OpKind::kTanh], 4) << "routers only";
@@ -240,7 +241,7 @@ TEST(TextModelTest, WhereTheModelHasNoSuchPartThereIsNoSuchOperator) {
 }
 
 TEST(TextModelTest, EveryWeightTheModelReadsIsHandedOutOnceAndNoOther) {
-  const Gemma3nConfig config = Preset("micro");
+  const TextConfig config = Preset("micro");
   TextWeights weights = Weights(config);
   ASSERT_TRUE(BuildEmbedder(config, weights).has_value());
   ASSERT_TRUE(BuildPerLayerEmbedder(config, weights).has_value());
@@ -249,7 +250,7 @@ TEST(TextModelTest, EveryWeightTheModelReadsIsHandedOutOnceAndNoOther) {
   std::set<std::string> expected = {"lm_head.weight", "embed_tokens.weight"};
   for (int layer = 0; layer < 15; ++layer) expected.insert(std::format("embed_tokens_per_layer.weight.layers.{}", layer));
   std::set<std::string> small;
-  for (const WeightRow& row : Gemma3nWeightTable()) {
+  for (const WeightRow& row : FamilyNamed("gemma3n")->weights) {
     for (int64_t i = 0; i < WeightCount(row, config); ++i) {
       if (IsUnused(row, config, i) || row.name.starts_with("embed_tokens")) continue;
       (row.quant_class == QuantClass::kSmall ? small : expected).insert(WeightName(row, i));
@@ -263,7 +264,7 @@ TEST(TextModelTest, EveryWeightTheModelReadsIsHandedOutOnceAndNoOther) {
 }
 
 TEST(TextModelTest, PublishedSizesOfE2b) {
-  const Gemma3nConfig config = Preset("e2b");
+  const TextConfig config = Preset("e2b");
   const Built built =
       Build(config, {.context = 4096, .prefill_lengths = {8}, .score_length = {}, .window = WindowForm::kGather}, "dynamic_int4");
   // int4 rows, a float scale each; zero points (8 bytes) once per table length instead of once per table. Beside them only the graph.
@@ -282,7 +283,7 @@ TEST(TextModelTest, PublishedSizesOfE2b) {
 }
 
 TEST(TextModelTest, ImpossibleContextsAndLengthsAreRefused) {
-  const Gemma3nConfig config = Tiny();
+  const TextConfig config = Tiny();
   TextWeights weights = Weights(config);
   const auto code = [&](TextModelOptions options) { return BuildPrefillDecode(config, weights, options).error().code; };
   EXPECT_EQ(code({.context = 0, .prefill_lengths = {}, .score_length = {}, .window = {}}), ErrorCode::kUsage);
@@ -296,7 +297,7 @@ TEST(TextModelTest, ImpossibleContextsAndLengthsAreRefused) {
 }
 
 TEST(TextModelTest, ADamagedWeightStopsTheBuildWithItsName) {
-  const Gemma3nConfig config = Tiny();
+  const TextConfig config = Tiny();
   const auto checkpoint = MakeMemoryCheckpoint(config);
   checkpoint->Set("model.language_model.layers.1.altup.router_norm.weight", 2, NAN);
   TextWeights weights = TextWeights::Bind(checkpoint, config).value();

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "converter/checkpoint.h"
+#include "converter/model_family.h"
 #include "converter/text_weights.h"
 #include "tests/testing/checkpoint_generator.h"
 #include "tests/testing/memory_checkpoint.h"
@@ -23,12 +24,12 @@ using testing::TinyConfigJson;
 
 const std::filesystem::path kMicro = std::filesystem::path(TASKPRESS_TEST_DATA) / "micro-e4b";
 
-Gemma3nConfig Preset(std::string_view name) { return ParseGemma3nConfig(Json::parse(PresetConfig(name).value().dump())).value(); }
-Gemma3nConfig Tiny() { return ParseGemma3nConfig(TinyConfigJson()).value(); }
+TextConfig Preset(std::string_view name) { return ParseTextConfig(Json::parse(PresetConfig(name).value().dump())).value(); }
+TextConfig Tiny() { return ParseTextConfig(TinyConfigJson()).value(); }
 
-int64_t CountTensors(const Gemma3nConfig& config) {
+int64_t CountTensors(const TextConfig& config) {
   int64_t count = 0;
-  for (const WeightRow& row : Gemma3nWeightTable()) count += WeightCount(row, config);
+  for (const WeightRow& row : FamilyNamed("gemma3n")->weights) count += WeightCount(row, config);
   return count;
 }
 
@@ -48,10 +49,10 @@ TEST(WeightTableTest, CountsTheTensorsOfThePublishedModels) {
 
 // Sums over the published table of E2B's text tensors, by what they are for.
 TEST(WeightTableTest, ShapesGiveThePublishedBudgetOfE2b) {
-  const Gemma3nConfig config = Preset("e2b");
+  const TextConfig config = Preset("e2b");
   std::map<QuantClass, int64_t> budget;
   int64_t dead = 0;
-  for (const WeightRow& row : Gemma3nWeightTable()) {
+  for (const WeightRow& row : FamilyNamed("gemma3n")->weights) {
     for (int64_t i = 0; i < WeightCount(row, config); ++i) {
       const int64_t elements = NumElements(row.shape(config, i)).value();
       budget[row.quant_class] += elements;
@@ -71,8 +72,8 @@ TEST(WeightTableTest, ShapesGiveThePublishedBudgetOfE2b) {
 
 TEST(WeightTableTest, NamesFillTheIndexIn) {
   std::set<std::string> names;
-  const Gemma3nConfig config = Tiny();
-  for (const WeightRow& row : Gemma3nWeightTable()) {
+  const TextConfig config = Tiny();
+  for (const WeightRow& row : FamilyNamed("gemma3n")->weights) {
     for (int64_t i = 0; i < WeightCount(row, config); ++i) {
       EXPECT_TRUE(names.insert(WeightName(row, i)).second) << WeightName(row, i);
     }
@@ -84,10 +85,10 @@ TEST(WeightTableTest, NamesFillTheIndexIn) {
 }
 
 TEST(WeightTableTest, EveryTextTensorOfTheMicroCheckpointIsAccountedFor) {
-  const Gemma3nConfig config = ReadGemma3nConfig(kMicro / "config.json").value();
+  const TextConfig config = ReadTextConfig(kMicro / "config.json").value();
   const std::shared_ptr<const Checkpoint> checkpoint = OpenSafetensorsCheckpoint(kMicro).value();
   std::map<std::string, Shape> expected;
-  for (const WeightRow& row : Gemma3nWeightTable()) {
+  for (const WeightRow& row : FamilyNamed("gemma3n")->weights) {
     for (int64_t i = 0; i < WeightCount(row, config); ++i) {
       expected["model.language_model." + WeightName(row, i)] = row.shape(config, i);
     }
@@ -103,12 +104,12 @@ TEST(WeightTableTest, EveryTextTensorOfTheMicroCheckpointIsAccountedFor) {
 }
 
 TEST(WeightTableTest, TheSlicerKnowsEachDimensionThatDependsOnLayersOrWidth) {
-  const Gemma3nConfig whole = Tiny();
-  Gemma3nConfig narrow = whole;
+  const TextConfig whole = Tiny();
+  TextConfig narrow = whole;
   narrow.intermediate_size = {8, 4};
-  Gemma3nConfig shallow = whole;
+  TextConfig shallow = whole;
   shallow.num_hidden_layers = 1;
-  for (const WeightRow& row : Gemma3nWeightTable()) {
+  for (const WeightRow& row : FamilyNamed("gemma3n")->weights) {
     const Shape full = row.shape(whole, 0);
     Shape cut = full;
     if (row.axis == MatFormerAxis::kFfnRows) cut[0] /= 2;
@@ -166,7 +167,7 @@ TEST(TextWeightsTest, KeysAndValuesOfSharedLayersMayBeThereOrNot) {
   Json json = TinyConfigJson();
   json["layer_types"] = {"full_attention", "full_attention"};
   json["num_kv_shared_layers"] = 1;
-  const Gemma3nConfig config = ParseGemma3nConfig(json).value();
+  const TextConfig config = ParseTextConfig(json).value();
   std::shared_ptr<MemoryCheckpoint> checkpoint = MakeMemoryCheckpoint(config);
   EXPECT_TRUE(TextWeights::Bind(checkpoint, config).has_value());
   for (const char* name : {"k_proj", "v_proj", "k_norm"}) {
@@ -264,7 +265,7 @@ TEST(TextWeightsTest, AltupCoefficientsAreClippedAndNothingElseIs) {
     EXPECT_EQ(weights.Floats(name).value()[1], -120.0F);
   }
   EXPECT_EQ(weights.Floats("norm.weight").value()[0], 500.0F);
-  Gemma3nConfig unclipped = Tiny();
+  TextConfig unclipped = Tiny();
   unclipped.altup_coef_clip = 0;
   EXPECT_EQ(TextWeights::Bind(checkpoint, unclipped).value().Floats("layers.0.altup.prediction_coefs.weight").value()[0], 500.0F);
 }

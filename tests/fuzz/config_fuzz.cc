@@ -2,7 +2,8 @@
 #include <cstdint>
 #include <span>
 
-#include "converter/gemma3n_config.h"
+#include "converter/model_family.h"
+#include "converter/text_config.h"
 #include "converter/weight_table.h"
 #include "schema/base/text.h"
 
@@ -18,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace taskpress;
   const Result<Json> json = ParseJson(std::as_bytes(std::span(data, size)));
   if (!json) return 0;
-  const Result<Gemma3nConfig> config = ParseGemma3nConfig(*json);
+  const Result<TextConfig> config = ParseTextConfig(*json);
   if (!config) {
     Require(config.error().code == ErrorCode::kConfigField || config.error().code == ErrorCode::kConfigUnsupported ||
             config.error().code == ErrorCode::kModelTypeUnsupported);
@@ -32,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const int64_t source = config->kv_source_layer(layer);
     Require(source >= 0 && source < config->first_kv_shared_layer() && source <= layer);
   }
-  for (const WeightRow& row : Gemma3nWeightTable()) {
+  for (const WeightRow& row : FamilyNamed("gemma3n")->weights) {
     for (int64_t index = 0; index < WeightCount(row, *config); ++index)
       Require(NumBytes(DType::kF32, row.shape(*config, index)).has_value());
   }

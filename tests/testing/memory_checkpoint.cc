@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "converter/model_family.h"
 #include "converter/weight_table.h"
 
 namespace taskpress::testing {
@@ -54,9 +55,9 @@ Status MemoryCheckpoint::ReadRows(const CheckpointTensor& tensor, RowBlock block
   return {};
 }
 
-std::shared_ptr<MemoryCheckpoint> MakeMemoryCheckpoint(const Gemma3nConfig& config, std::string_view prefix) {
+std::shared_ptr<MemoryCheckpoint> MakeMemoryCheckpoint(const TextConfig& config, std::string_view prefix) {
   auto checkpoint = std::make_shared<MemoryCheckpoint>();
-  for (const WeightRow& row : Gemma3nWeightTable()) {
+  for (const WeightRow& row : config.family->weights) {
     for (int64_t index = 0; index < WeightCount(row, config); ++index) {
       checkpoint->Add(std::string(prefix) + WeightName(row, index), row.shape(config, index));
     }

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "converter/checkpoint.h"
-#include "converter/gemma3n_config.h"
+#include "converter/text_config.h"
 
 namespace taskpress::testing {
 
@@ -38,7 +38,7 @@ class MemoryCheckpoint final : public Checkpoint {
 };
 
 // Every tensor that the weight table asks for under this config, below `prefix`; keys and values of KV-shared layers included.
-std::shared_ptr<MemoryCheckpoint> MakeMemoryCheckpoint(const Gemma3nConfig& config, std::string_view prefix = "model.language_model.");
+std::shared_ptr<MemoryCheckpoint> MakeMemoryCheckpoint(const TextConfig& config, std::string_view prefix = "model.language_model.");
 
 // Two layers, one sliding and one full, nothing shared; everything as small as it can be.
 Json TinyConfigJson();
