@@ -140,12 +140,12 @@ class Comparison:
             worst = max(worst, float(np.abs(logits[-len(golden):] - golden).max()), float(best.max()))
         return worst <= FLOAT_ERROR, {"max_error": worst, "vocabulary": model.vocabulary}
 
-    def client(self, container):
+    def client(self, container, prompts=CONTINUED_PROMPTS):
         from run_litert_lm import Client
         passed, report = True, []
         with Client(self.bundle(container)) as client:
             stops = client.stop_ids()
-            for p in CONTINUED_PROMPTS:
+            for p in prompts:
                 prompt = self.inputs["prompts"][p]
                 theirs = client.continue_greedily(prompt, GENERATED)
                 out = self.taskpress("run", self.bundle(container), "--tokens", ",".join(map(str, prompt)), "-n", GENERATED,
