@@ -32,3 +32,7 @@ find_library(RE2_LIBRARY re2 REQUIRED)
 add_library(re2_external INTERFACE)
 target_include_directories(re2_external SYSTEM INTERFACE ${RE2_INCLUDE})
 target_link_libraries(re2_external INTERFACE ${RE2_LIBRARY})
+
+# Of libonnx its schema: the code for it is generated here and runs on our static protobuf. libonnx_proto.so holds the same classes linked to the
+# shared protobuf, which must not come into the process (above), and the checker in libonnx.so takes those classes only.
+find_path(ONNX_SCHEMA onnx/onnx.proto REQUIRED)

@@ -51,11 +51,14 @@ class Checkpoint {
 // Strict: every name of the index present exactly once, shards inside the folder, pickle files refused. FORMATS, checkpoint folder.
 Result<std::unique_ptr<Checkpoint>> OpenSafetensorsCheckpoint(const std::filesystem::path& path);
 
+// An .onnx file as PyTorch's exporters write it, with the files of external data beside it. Tensors carry the names and shapes of the
+// Hugging Face checkpoint: matrices stored [in, out] are shown [out, in], and weights in blocks of 4 or 8 bits (MatMulNBits) as the floats
+// they mean. kOnnxUnsupported lists every tensor that may be a weight and cannot be mapped. FORMATS, ONNX model.
+Result<std::unique_ptr<Checkpoint>> OpenOnnxCheckpoint(const std::filesystem::path& file);
+
 // The matrix that RowBlock speaks of; a scalar is [1, 1]. A shape with zero rows whose columns overflow has 0 columns.
 [[nodiscard]] int64_t MatrixRows(const Shape& shape);
 [[nodiscard]] int64_t MatrixColumns(const Shape& shape);
-// kReadFailed unless the block lies inside the tensor and has exactly `room` values.
-Status CheckRowBlock(const CheckpointTensor& tensor, RowBlock block, uint64_t room);
 
 }  // namespace taskpress
 

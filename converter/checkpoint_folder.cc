@@ -30,33 +30,14 @@ bool IsPickle(const fs::path& path) {
 
 bool IsInside(const fs::path& path, const fs::path& folder) { return std::ranges::mismatch(folder, path).in1 == folder.end(); }
 
-// A folder of the Hugging Face cache, models--<org>--<name>/snapshots/<revision>, is made of links to models--<org>--<name>/blobs/<hash>.
+// A folder of the Hugging Face cache, models--<org>--<name>/snapshots/<revision> or below, is made of links to
+// models--<org>--<name>/blobs/<hash>.
 std::optional<fs::path> CacheRepository(const fs::path& folder) {
-  const fs::path repository = folder.parent_path().parent_path();
-  if (folder.parent_path().filename() != "snapshots" || !repository.filename().string().starts_with("models--")) return std::nullopt;
-  return repository;
-}
-
-// C5, C6: the file behind `name`, which must not lead out of the folder.
-Result<CheckpointFile> ResolveInside(const fs::path& folder, const std::string& name) {
-  const fs::path path = folder / name;
-  std::error_code error;
-  if (!fs::is_symlink(fs::symlink_status(path, error))) return CheckpointFile{name, path};
-  const fs::path real_folder = fs::canonical(folder, error);
-  if (error) return Fail(ErrorCode::kReadFailed, "{}: cannot be resolved: {}", folder.string(), error.message());
-  const fs::path target = fs::canonical(path, error);
-  if (error) {
-    return Fail(ErrorCode::kCheckpointIndex, "{}: is a link whose target cannot be reached ({}); download the file again", path.string(),
-                error.message());
+  for (fs::path inside = folder; inside.has_relative_path(); inside = inside.parent_path()) {
+    const fs::path repository = inside.parent_path().parent_path();
+    if (inside.parent_path().filename() == "snapshots" && repository.filename().string().starts_with("models--")) return repository;
   }
-  if (!IsInside(target, CacheRepository(real_folder).value_or(real_folder))) {
-    return Fail(
-        ErrorCode::kUnsafePath,
-        "{}: is a link to {}, outside the checkpoint folder; links may lead only to files of the folder or of its Hugging Face cache "
-        "repository (models--*); copy the file into the folder",
-        path.string(), target.string());
-  }
-  return CheckpointFile{name, target};
+  return std::nullopt;
 }
 
 // C5
@@ -134,6 +115,29 @@ std::unexpected<Error> NoWeights(const fs::path& folder) {
 }
 
 }  // namespace
+
+Result<CheckpointFile> ResolveInside(const fs::path& folder, const std::string& name) {
+  const fs::path path = folder / name;
+  std::error_code error;
+  // Of a path through folders, any may be a link.
+  const bool may_link = fs::is_symlink(fs::symlink_status(path, error)) || (fs::path(name).has_parent_path() && Exists(path));
+  if (!may_link) return CheckpointFile{name, path};
+  const fs::path real_folder = fs::canonical(folder, error);
+  if (error) return Fail(ErrorCode::kReadFailed, "{}: cannot be resolved: {}", folder.string(), error.message());
+  const fs::path target = fs::canonical(path, error);
+  if (error) {
+    return Fail(ErrorCode::kCheckpointIndex, "{}: is a link whose target cannot be reached ({}); download the file again", path.string(),
+                error.message());
+  }
+  if (!IsInside(target, CacheRepository(real_folder).value_or(real_folder))) {
+    return Fail(
+        ErrorCode::kUnsafePath,
+        "{}: is a link to {}, outside the checkpoint folder; links may lead only to files of the folder or of its Hugging Face cache "
+        "repository (models--*); copy the file into the folder",
+        path.string(), target.string());
+  }
+  return CheckpointFile{name, target};
+}
 
 Result<CheckpointFiles> FindCheckpointFiles(const fs::path& path) {
   std::error_code error;

@@ -26,6 +26,10 @@ struct CheckpointFiles {
 // Rules C1 to C6 of FORMATS.md. Refuses pickle files, ambiguous folders, and shards that lie outside the folder.
 Result<CheckpointFiles> FindCheckpointFiles(const std::filesystem::path& path);
 
+// C6: the file behind `name`, a relative path below `folder` without "..", which no link may lead out of the folder. kUnsafePath when one
+// does, kCheckpointIndex when a link leads nowhere; whether the file exists is not asked otherwise.
+Result<CheckpointFile> ResolveInside(const std::filesystem::path& folder, const std::string& name);
+
 }  // namespace taskpress
 
 #endif  // TASKPRESS_CONVERTER_CHECKPOINT_FOLDER_H_

@@ -4,6 +4,7 @@
 
 #include "converter/gguf_model.h"
 #include "converter/model_family.h"
+#include "converter/tensor_rows.h"
 #include "quantizer/ggml_blocks.h"
 #include "schema/base/text.h"
 
@@ -104,7 +105,7 @@ class GgufCheckpoint final : public Checkpoint {
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
     const CheckpointTensor* own = Find(tensor.name);
     if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description(), tensor.name);
-    TRY(CheckRowBlock(*own, block, out.size()));
+    TRY(CheckBlock(own->name, own->shape, block, out.size()));
     if (!out.empty()) ReadBlock(places_[static_cast<size_t>(own - tensors_.data())], block, out);
     return file_->CheckUnchanged();  // afterwards: until then the file could have been cut
   }

@@ -31,7 +31,8 @@ Result<std::unique_ptr<ModelFiles>> OpenModelFiles(const std::filesystem::path& 
   }
   if (path.extension() == ".gguf") return OpenGgufModel(path);
   // First of all: what is no checkpoint has no config.json worth complaining about.
-  std::shared_ptr<const Checkpoint> checkpoint = TRY(OpenSafetensorsCheckpoint(path));
+  const bool is_onnx = path.extension() == ".onnx";
+  std::shared_ptr<const Checkpoint> checkpoint = is_onnx ? TRY(OpenOnnxCheckpoint(path)) : TRY(OpenSafetensorsCheckpoint(path));
   const bool is_folder = std::filesystem::is_directory(status);
   return std::make_unique<FolderModelFiles>(std::move(checkpoint), is_folder ? path : path.parent_path());
 }
@@ -39,7 +40,7 @@ Result<std::unique_ptr<ModelFiles>> OpenModelFiles(const std::filesystem::path& 
 bool IsCheckpointPath(const std::filesystem::path& path) {
   std::error_code ignored;
   const std::filesystem::path extension = path.extension();
-  return std::filesystem::is_directory(path, ignored) || extension == ".safetensors" || extension == ".gguf";
+  return std::filesystem::is_directory(path, ignored) || extension == ".safetensors" || extension == ".gguf" || extension == ".onnx";
 }
 
 }  // namespace taskpress

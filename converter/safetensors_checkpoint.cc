@@ -1,55 +1,16 @@
 #include <algorithm>
-#include <array>
 #include <map>
 #include <set>
 #include <utility>
 
 #include "converter/checkpoint.h"
 #include "converter/checkpoint_folder.h"
-#include "schema/base/half.h"
+#include "converter/tensor_rows.h"
 #include "schema/safetensors.h"
 
 // C7 to C9 are the rules of FORMATS.md, section Checkpoint folder.
 namespace taskpress {
 namespace {
-
-// Loads through memcpy, because tensors of a safetensors file may begin at any byte (S12); compilers make vector loads of it.
-template <typename Stored, typename Convert>
-void ConvertElements(const std::byte* from, std::span<float> out, Convert convert) {
-  for (size_t i = 0; i < out.size(); ++i) out[i] = convert(LoadLittle<Stored>(from + i * sizeof(Stored)));
-}
-
-template <typename Stored>
-void CastElements(const std::byte* from, std::span<float> out) {
-  ConvertElements<Stored>(from, out, [](Stored value) { return static_cast<float>(value); });
-}
-
-void ToFloat(DType type, const std::byte* from, std::span<float> out) {
-  switch (type) {
-    case DType::kF64:
-      return CastElements<double>(from, out);
-    case DType::kF32:
-      return CastElements<float>(from, out);
-    case DType::kF16:
-      return ConvertElements<uint16_t>(from, out, F16ToFloat);
-    case DType::kBF16:
-      return ConvertElements<uint16_t>(from, out, Bf16ToFloat);
-    case DType::kI64:
-      return CastElements<int64_t>(from, out);
-    case DType::kI32:
-      return CastElements<int32_t>(from, out);
-    case DType::kI16:
-      return CastElements<int16_t>(from, out);
-    case DType::kI8:
-      return CastElements<int8_t>(from, out);
-    case DType::kU8:
-      return CastElements<uint8_t>(from, out);
-    case DType::kBool:
-      return ConvertElements<uint8_t>(from, out, [](uint8_t value) { return value != 0 ? 1.0F : 0.0F; });
-    case DType::kI4:
-      std::unreachable();  // no safetensors tag maps to it
-  }
-}
 
 class SafetensorsCheckpoint final : public Checkpoint {
  public:
@@ -76,28 +37,12 @@ class SafetensorsCheckpoint final : public Checkpoint {
     if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description_, tensor.name);
     const Place& place = places_[static_cast<size_t>(own - tensors_.data())];
     const TensorView& view = *place.view;
-    TRY(CheckRowBlock(*own, block, out.size()));
-    ReadBlock(view, block, out);
+    TRY(CheckBlock(view.name(), view.shape(), block, out.size()));
+    ReadBlock(view.type(), view.bytes(), MatrixColumns(view.shape()), block, out);
     return place.file->CheckUnchanged();  // afterwards: until then the file could have been cut
   }
 
  private:
-  static void ReadBlock(const TensorView& view, const RowBlock& block, std::span<float> out) {
-    if (out.empty()) return;
-    const auto columns = static_cast<uint64_t>(MatrixColumns(view.shape()));
-    const uint64_t element_bytes = static_cast<uint64_t>(InfoOf(view.type()).bits) / 8;
-    const auto first = static_cast<uint64_t>(block.first_row) * columns + static_cast<uint64_t>(block.first_column);
-    const auto row_length = static_cast<uint64_t>(block.num_columns);
-    const std::byte* from = view.bytes().data() + first * element_bytes;
-    if (row_length == columns) {
-      ToFloat(view.type(), from, out);
-      return;
-    }
-    for (; !out.empty(); out = out.subspan(row_length), from += columns * element_bytes) {
-      ToFloat(view.type(), from, out.first(row_length));
-    }
-  }
-
   std::string description_;
   std::vector<SafetensorsFile> files_;
   std::vector<Place> places_;  // [tensors]

@@ -30,6 +30,7 @@ libzstd-dev
 libgtest-dev 1.15
 libgmock-dev 1.15
 libsentencepiece-dev 0.2
+libonnx-dev 1.17
 libhwy-dev 1.2
 libxnnpack-dev 0.0~git2024
 libpthreadpool-dev 0.0~git2024

@@ -22,7 +22,7 @@ constexpr double kTolerance = 5e-5;
 constexpr int64_t kContext = 224;
 
 TextModel BuildMicro(WindowForm window) {
-  const Gemma3nConfig config = ReadGemma3nConfig(oracle::MicroCheckpoint() / "config.json").value();
+  const TextConfig config = ReadTextConfig(oracle::MicroCheckpoint() / "config.json").value();
   TextWeights weights = TextWeights::Bind(OpenSafetensorsCheckpoint(oracle::MicroCheckpoint()).value(), config).value();
   EXPECT_TRUE(weights.ApplyRecipe(RecipeFromName("f32").value()).has_value());
   TextModel model;
