@@ -205,9 +205,9 @@ Result<ExitStatus> Convert(const ConvertArguments& arguments) {
 }  // namespace
 
 Verb AddConvert(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("convert", "Turn a Gemma 3n checkpoint into .task and .litertlm bundles, and prove that they run");
+  CLI::App* verb = app.add_subcommand("convert", "Turn a Gemma 3n or Gemma 3 checkpoint into .task and .litertlm bundles, and prove that they run");
   const auto arguments = std::make_shared<ConvertArguments>();
-  verb->add_option("checkpoint", arguments->checkpoint, "a Hugging Face folder, or its .safetensors file")->required();
+  verb->add_option("checkpoint", arguments->checkpoint, "a Hugging Face folder, or a .safetensors, .gguf or .onnx file")->required();
   verb->add_option("-o,--output", arguments->outputs, "FILE.task, FILE.litertlm, or a folder for both; repeatable")->required();
   verb->add_option("--slice", arguments->slice, "e4b: as stored")->capture_default_str();
   verb->add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();

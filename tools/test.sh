@@ -2,7 +2,7 @@
 # Builds everything and runs every test. usage: tools/test.sh [--quick]
 #   --quick   only the developer build (ASan, UBSan) and its tests, without the clients of others
 # The two passes: dev under the sanitizers, then release with the interoperability tests (label interop), which need the real clients in a
-# virtual environment. The first failure ends it; ctest's summary is the last thing printed.
+# virtual environment, and the tests on a real model (label real), which is downloaded (253 MB) into build/real. The first failure ends it; ctest's summary is the last thing printed.
 # JOBS=n sets how many compilers and tests run at once (default: one per core).
 set -eu
 cd "$(dirname "$0")/.."
@@ -56,7 +56,9 @@ build dev
 if [ "$quick" = no ]; then
   stage "clients for the interoperability tests"
   sh tests/interop/setup_clients.sh build/clients-venv
-  build release -D TASKPRESS_CLIENTS_VENV="$PWD/build/clients-venv"
+  stage "a real model"
+  model=$(sh tests/real/fetch_model.sh build/real)
+  build release -D TASKPRESS_CLIENTS_VENV="$PWD/build/clients-venv" -D TASKPRESS_REAL_MODEL="$PWD/$model"
 fi
 
 run_tests dev --label-exclude interop
