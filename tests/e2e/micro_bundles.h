@@ -37,7 +37,9 @@ struct MicroOptions {
 };
 
 inline PreparedModel PrepareMicro(const MicroOptions& options) {
-  PrepareOptions prepare{.recipe = Must(RecipeFromName(options.recipe)), .score_signature = options.score};
+  PrepareOptions prepare;
+  prepare.recipe = Must(RecipeFromName(options.recipe));
+  prepare.score_signature = options.score;
   prepare.model.context = options.context;
   prepare.model.window = options.window;
   prepare.model.prefill_lengths = Must(PrefillLengths(options.prefill, options.context));

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Converts the micro checkpoint with taskpress and holds our runtime against the real clients; one case a call, one JSON line.
+"""Converts a micro checkpoint with taskpress and holds our runtime against the real clients; one case a call, one JSON line.
 
-  compare_bundle.py --case CASE-QUANT --taskpress BINARY --checkpoint FOLDER --goldens FOLDER --scratch FOLDER
+  compare_bundle.py --case CASE-QUANT --taskpress BINARY --checkpoint FOLDER --inputs JSON --goldens SAFETENSORS --scratch FOLDER
+
+  JSON has "prompts" and "windows", lists of ids; SAFETENSORS what transformers makes of the prompts: p{i}.logits [rows, vocabulary] of the
+  last rows and p{i}.top*_values, p{i}.top*_ids [ids, best] of every row.
 
   QUANT: f32, f16, int8 (dynamic_int8), int4 (dynamic_int4). CASE:
   convert    writes m.task and m.litertlm into SCRATCH/QUANT; every other case reads them
@@ -32,9 +35,8 @@ FLOAT_ERROR = 1e-3  # of logits up to 30
 TOP1_AGREEMENT = 0.99
 DECIDED = 0.05  # a best logit this far above the second is not turned by rounding
 GENERATED = 32
-SCORED_PROMPTS = (2, 4, 6, 7)  # 7, 33, 128 and 200 ids: the sliding window of the checkpoint is 32
+SCORED_LENGTHS = (7, 33, 100, 128, 200)  # ids of the prompts that are scored: the sliding window of the checkpoints is 8 or 32
 SCORED_WINDOWS = 2  # 256 ids each, for quantized bundles, where agreement is a statistic
-CONTINUED_PROMPTS = range(1, 8)
 
 
 class Failed(Exception):
@@ -57,7 +59,7 @@ class Comparison:
     def __init__(self, args, quant):
         self.args, self.quant = args, quant
         self.folder = args.scratch / quant
-        self.inputs = json.loads((args.goldens / "inputs.json").read_text())
+        self.inputs = json.loads(args.inputs.read_text())
 
     def bundle(self, container="task"):
         return self.folder / f"m.{container}"
@@ -79,8 +81,11 @@ class Comparison:
             raise Failed(f"score gave {list(logits.shape)} logits for {len(tokens)} tokens, finite: {np.isfinite(logits).all()}")
         return logits
 
+    def scored_prompts(self):
+        return [p for p, ids in enumerate(self.inputs["prompts"]) if len(ids) in SCORED_LENGTHS]
+
     def scored_sequences(self):
-        sequences = [self.inputs["prompts"][p] for p in SCORED_PROMPTS]
+        sequences = [self.inputs["prompts"][p] for p in self.scored_prompts()]
         return sequences if self.quant in FLOATS else sequences + self.inputs["windows"][:SCORED_WINDOWS]
 
     # ---- cases -------------------------------------------------------------------------------------------------------------------
@@ -107,7 +112,7 @@ class Comparison:
         return self.members("compiled")
 
     def chunks(self):
-        # 200 ids: 64 + 64 + 64 + 7 of 8, then one through decode.
+        # 200 ids: 64 + 64 + 64 + 7 of 8, then one through decode. 100 ids: 64, then 35 of 64.
         return self.members(chunks=(64, 64, 64, 8))
 
     def judge(self, pairs):
@@ -128,21 +133,28 @@ class Comparison:
     def goldens_case(self):
         from run_members import TextModel
         model = TextModel(self.bundle())
-        tensors = read_safetensors(self.args.goldens / "text-e4b.safetensors")
+        tensors = read_safetensors(self.args.goldens)
         worst = 0.0
-        for p in SCORED_PROMPTS:
+        for p in self.scored_prompts():
             logits = model.teacher_forced(self.inputs["prompts"][p])
-            # Short prompts keep every row, long ones the last and the 64 best of each; a text bundle may lack the multimodal ids.
+            # Short prompts keep every row, long ones the last and the best of each; a text bundle may lack the multimodal ids.
             golden = tensors[f"p{p}.logits"][:, : model.vocabulary]
-            ids = np.minimum(tensors[f"p{p}.top64_ids"], model.vocabulary - 1)
-            known = tensors[f"p{p}.top64_ids"] < model.vocabulary
-            best = np.abs(np.take_along_axis(logits, ids, 1) - tensors[f"p{p}.top64_values"])[known]
-            worst = max(worst, float(np.abs(logits[-len(golden):] - golden).max()), float(best.max()))
+            worst = max(worst, float(np.abs(logits[-len(golden):] - golden).max()))
+            best = [name.removesuffix("_ids") for name in tensors if name.startswith(f"p{p}.top") and name.endswith("_ids")]
+            if not best and len(golden) < len(logits):
+                raise Failed(f"prompt {p}: the goldens have {len(golden)} of {len(logits)} rows and not the best of each")
+            for name in best:
+                ids, values = tensors[name + "_ids"], tensors[name + "_values"]
+                ours = np.take_along_axis(logits, np.minimum(ids, model.vocabulary - 1), 1)
+                worst = max(worst, float(np.abs(ours - values)[ids < model.vocabulary].max()))
         return worst <= FLOAT_ERROR, {"max_error": worst, "vocabulary": model.vocabulary}
 
-    def client(self, container, prompts=CONTINUED_PROMPTS):
+    def client(self, container, prompts=None):
+        """prompts: which ones; None: all but those of one id, which the client puts in front by itself."""
         from run_litert_lm import Client
         passed, report = True, []
+        if prompts is None:
+            prompts = [p for p, ids in enumerate(self.inputs["prompts"]) if len(ids) > 1]
         with Client(self.bundle(container)) as client:
             stops = client.stop_ids()
             for p in prompts:
@@ -193,7 +205,7 @@ def compare_continuations(client, ours, theirs, stops):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", required=True, metavar="CASE-QUANT")
-    for name in ("taskpress", "checkpoint", "goldens", "scratch"):
+    for name in ("taskpress", "checkpoint", "inputs", "goldens", "scratch"):
         parser.add_argument("--" + name, type=lambda path: pathlib.Path(path).resolve(), required=True)
     args = parser.parse_args()
     case, _, quant = args.case.partition("-")
