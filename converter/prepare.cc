@@ -4,6 +4,7 @@
 
 #include "converter/chat_metadata.h"
 #include "converter/lora.h"
+#include "converter/matformer.h"
 #include "converter/model_family.h"
 #include "converter/model_files.h"
 #include "runtime/bundle_model.h"
@@ -41,7 +42,6 @@ namespace {
 // An adapter may change weights that the text model does not have or never reads; that is said, and an adapter of nothing else is refused.
 Status NoteAdapterEffect(std::span<const std::string> changed, const TextWeights& weights, const std::filesystem::path& adapter,
                          std::vector<std::string>& notes) {
-  if (changed.empty()) return {};
   std::vector<std::string> unread;
   std::ranges::copy_if(changed, std::back_inserter(unread), [&](const std::string& name) { return !weights.Reads(name); });
   if (unread.size() == changed.size()) {
@@ -59,7 +59,10 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
   const int64_t context = options.model.context;
   if (context < 1 || context > kMaxContext) return Fail(ErrorCode::kUsage, "context {}: from 1 to {} is possible", context, kMaxContext);
   const std::unique_ptr<const ModelFiles> files = TRY(OpenModelFiles(checkpoint));
-  PreparedModel model{.source = {}, .config = TRY(files->ReadConfig())};
+  const TextConfig stored = TRY(files->ReadConfig());
+  const MatformerSlice slice = TRY(ResolveSlice(options.slice, stored));
+  PreparedModel model;
+  model.config = SliceConfig(stored, slice);
   model.source = checkpoint.string();
   model.parameters = CountParameters(model.config);
   model.notes = model.config.notes;
@@ -67,9 +70,17 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
   MergedCheckpoint merged{.checkpoint = files->checkpoint(), .changed = {}, .notes = {}};
   if (!options.lora.empty()) merged = TRY(MergeLora(std::move(merged.checkpoint), options.lora));
   model.notes.insert(model.notes.end(), merged.notes.begin(), merged.notes.end());
-  TextWeights weights = TRY(TextWeights::Bind(std::move(merged.checkpoint), model.config));
+  if (!merged.changed.empty()) {
+    // Adapters are trained on the whole model.
+    const TextWeights whole = TRY(TextWeights::Bind(merged.checkpoint, stored));
+    TRY(NoteAdapterEffect(merged.changed, whole, options.lora, model.notes));
+    const int64_t skipped = stored.num_hidden_layers - model.config.num_hidden_layers;
+    if (skipped > 0)
+      model.notes.push_back(Format("the adapter's changes of the {} layers that the slice leaves out are gone with them", skipped));
+  }
+  const std::shared_ptr<const Checkpoint> tensors = TRY(SliceCheckpoint(std::move(merged.checkpoint), stored, slice));
+  TextWeights weights = TRY(TextWeights::Bind(tensors, model.config));
   model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
-  TRY(NoteAdapterEffect(merged.changed, weights, options.lora, model.notes));
   TRY(weights.ApplyRecipe(options.recipe));
   model.resolved_recipe = weights.resolved_recipe();
   model.graphs.embedder = TRY(BuildEmbedder(model.config, weights));

@@ -22,6 +22,7 @@ namespace taskpress {
 struct PrepareOptions {
   Recipe recipe;
   TextModelOptions model;
+  std::string slice = "e4b";        // MatFormer slice, see ResolveSlice(); cut after the adapter was merged
   std::filesystem::path lora = {};  // folder of a PEFT adapter to merge; empty: none
   bool score_signature = false;     // adds score_<T> with the T of ScoreLength()
 };

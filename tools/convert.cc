@@ -41,9 +41,6 @@ Result<std::vector<int64_t>> AskedPrefillLengths(const ConvertArguments& argumen
 }
 
 Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
-  if (arguments.slice != "e4b") {
-    return Fail(ErrorCode::kModalityNotAvailable, "--slice {}: this version converts a checkpoint as it is stored (e4b)", arguments.slice);
-  }
   if (arguments.modalities != "text") {
     return Fail(ErrorCode::kModalityNotAvailable, "--modalities {}: this version converts text only", arguments.modalities);
   }
@@ -55,6 +52,7 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   }
   PrepareOptions options;
   options.recipe = TRY(RecipeFromName(arguments.quant));
+  options.slice = arguments.slice;
   options.lora = arguments.lora;
   for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
   options.model.context = arguments.context;
@@ -205,11 +203,14 @@ Result<ExitStatus> Convert(const ConvertArguments& arguments) {
 }  // namespace
 
 Verb AddConvert(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("convert", "Turn a Gemma 3n or Gemma 3 checkpoint into .task and .litertlm bundles, and prove that they run");
+  CLI::App* verb =
+      app.add_subcommand("convert", "Turn a Gemma 3n or Gemma 3 checkpoint into .task and .litertlm bundles, and prove that they run");
   const auto arguments = std::make_shared<ConvertArguments>();
   verb->add_option("checkpoint", arguments->checkpoint, "a Hugging Face folder, or a .safetensors, .gguf or .onnx file")->required();
   verb->add_option("-o,--output", arguments->outputs, "FILE.task, FILE.litertlm, or a folder for both; repeatable")->required();
-  verb->add_option("--slice", arguments->slice, "e4b: as stored")->capture_default_str();
+  verb->add_option("--slice", arguments->slice,
+                   "e4b: as stored; e2b, a published name or size (\"E2.54B\"), or a JSON file {\"ffn\": .., \"skip\": [..]}")
+      ->capture_default_str();
   verb->add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();
   verb->add_option("--tensor-type", arguments->tensor_types,
                    "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");

@@ -37,8 +37,8 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", "taskpress " TASKPRESS_VERSION);
   app.footer(std::string(kFooter));
   app.require_subcommand(1);
-  const std::array verbs{AddConvert(app), AddInspect(app), AddVerify(app), AddRun(app),
-                         AddScore(app),   AddCompare(app), AddBench(app),  AddExplain(app)};
+  const std::array verbs{AddConvert(app), AddSlice(app),   AddInspect(app), AddVerify(app), AddRun(app),
+                         AddScore(app),   AddCompare(app), AddBench(app),   AddExplain(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -18,6 +18,7 @@ namespace {
 struct VerifyArguments {
   std::string file;
   std::string against;
+  std::string slice = "e4b";
   std::string lora;
   bool json = false;
   RunFlags flags;
@@ -195,6 +196,7 @@ Result<std::vector<Check>> RunChecks(const VerifyArguments& arguments) {
   PrepareOptions options;
   options.recipe = TRY(RecipeFromName("f32"));
   options.model.context = 256;
+  options.slice = arguments.slice;
   options.lora = arguments.lora;
   options.model.prefill_lengths = TRY(PrefillLengths({}, options.model.context));
   PreparedModel reference = TRY(PrepareModel(arguments.against, options));
@@ -227,6 +229,7 @@ Verb AddVerify(CLI::App& app) {
   const auto arguments = std::make_shared<VerifyArguments>();
   verb->add_option("file", arguments->file, "a .task or .litertlm bundle")->required();
   verb->add_option("--against", arguments->against, "the checkpoint it was made from");
+  verb->add_option("--slice", arguments->slice, "the slice of it that was converted")->capture_default_str()->needs("--against");
   verb->add_option("--lora", arguments->lora, "the PEFT adapter that was merged into it")->needs("--against");
   verb->add_option("-t,--threads", arguments->flags.threads, "0: all cores")->capture_default_str();
   verb->add_flag("--json", arguments->json, "one JSON document");

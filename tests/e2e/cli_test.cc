@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 
 #include "tests/e2e/command_line.h"
 #include "tests/reference/trusting_safetensors.h"
@@ -162,8 +163,22 @@ TEST_F(CliTest, AnErrorIsADocumentForMachines) {
   EXPECT_NE(document["advice"], "");
 }
 
+TEST_F(CliTest, SlicesAreCutOrRefusedWithTheirRule) {
+  std::ofstream(Mine("slice.json")) << R"({"ffn": 256, "skip": [10, 11]})";
+  const Finished cut = Taskpress({"slice", Micro(), "--slice", Mine("slice.json"), "-o", Mine("sliced"), "--json"});
+  ASSERT_EQ(cut.status, 0) << cut.err;
+  EXPECT_EQ(nlohmann::json::parse(cut.out)["schema"], "taskpress/slice/1");
+  const Finished straight = Taskpress({"convert", Micro(), "--slice", Mine("slice.json"), "-o", Mine("slice.task"), "--context", "64"});
+  ASSERT_EQ(straight.status, 0) << straight.err;
+  EXPECT_EQ(Taskpress({"verify", Mine("slice.task"), "--against", Mine("sliced")}).status, 0);
+  EXPECT_EQ(Taskpress({"verify", Mine("slice.task"), "--against", Micro(), "--slice", Mine("slice.json")}).status, 0);
+  EXPECT_EQ(Taskpress({"verify", Mine("slice.task"), "--against", Micro()}).status, 1) << "another model";
+  const Finished published = Taskpress({"convert", Micro(), "-o", Mine("a.task"), "--slice", "e2b"});
+  EXPECT_EQ(published.status, 2);
+  EXPECT_THAT(published.err, HasSubstr("TP-1208"));
+}
+
 TEST_F(CliTest, WhatThisVersionCannotDoIsStatus6) {
-  EXPECT_EQ(Taskpress({"convert", Micro(), "-o", Mine("a.task"), "--slice", "e2b"}).status, 6);
   EXPECT_EQ(Taskpress({"convert", Micro(), "-o", Mine("a.task"), "--modalities", "text,vision"}).status, 6);
   EXPECT_TRUE(NamesIn(folder_.path()).empty());
 }
