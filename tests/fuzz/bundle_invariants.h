@@ -8,12 +8,9 @@
 #include "schema/base/checked_math.h"
 #include "schema/base/text.h"
 #include "schema/bundle.h"
+#include "tests/fuzz/require.h"
 
 namespace taskpress {
-
-inline void Require(bool condition) {
-  if (!condition) __builtin_trap();
-}
 
 // Sections lie inside the file, in file order and apart; names and items can be printed; both writers can plan with them or say why not.
 inline void CheckInvariants(const Result<Bundle>& bundle, const SharedBytes& file) {

@@ -6,14 +6,7 @@
 #include "converter/text_config.h"
 #include "converter/weight_table.h"
 #include "schema/base/text.h"
-
-namespace {
-
-void Require(bool condition) {
-  if (!condition) __builtin_trap();
-}
-
-}  // namespace
+#include "tests/fuzz/require.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace taskpress;
@@ -28,12 +21,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const auto layers = static_cast<size_t>(config->num_hidden_layers);
   Require(config->intermediate_size.size() == layers && config->layer_types.size() == layers);
-  Require(config->activation_sparsity_pattern.size() == layers);
+  const bool is_gemma3n = config->family == FamilyNamed("gemma3n");
+  Require(config->activation_sparsity_pattern.size() == (is_gemma3n ? layers : 0));
   for (int64_t layer = 0; layer < config->num_hidden_layers; ++layer) {
     const int64_t source = config->kv_source_layer(layer);
     Require(source >= 0 && source < config->first_kv_shared_layer() && source <= layer);
   }
-  for (const WeightRow& row : FamilyNamed("gemma3n")->weights) {
+  for (const WeightRow& row : config->family->weights) {
     for (int64_t index = 0; index < WeightCount(row, *config); ++index)
       Require(NumBytes(DType::kF32, row.shape(*config, index)).has_value());
   }

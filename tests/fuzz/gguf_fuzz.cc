@@ -5,14 +5,7 @@
 
 #include "quantizer/ggml_blocks.h"
 #include "schema/gguf.h"
-
-namespace {
-
-void Require(bool condition) {
-  if (!condition) __builtin_trap();
-}
-
-}  // namespace
+#include "tests/fuzz/require.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace taskpress;

@@ -6,14 +6,7 @@
 
 #include "converter/onnx_model.h"
 #include "converter/onnx_weights.h"
-
-namespace {
-
-void Require(bool condition) {
-  if (!condition) __builtin_trap();
-}
-
-}  // namespace
+#include "tests/fuzz/require.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace taskpress;

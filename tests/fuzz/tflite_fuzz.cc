@@ -5,14 +5,7 @@
 #include "schema/base/text.h"
 #include "schema/graph_text.h"
 #include "schema/tflite.h"
-
-namespace {
-
-void Require(bool condition) {
-  if (!condition) __builtin_trap();
-}
-
-}  // namespace
+#include "tests/fuzz/require.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace taskpress;
