@@ -9,19 +9,6 @@
 namespace taskpress {
 namespace {
 
-std::string EscapeSpaces(std::string_view text) {
-  std::string escaped;
-  escaped.reserve(text.size());
-  for (const char c : text) {
-    if (c == ' ') {
-      escaped += kEscapedSpace;
-    } else {
-      escaped.push_back(c);
-    }
-  }
-  return escaped;
-}
-
 uint64_t PairKey(int32_t left, int32_t right) { return (static_cast<uint64_t>(left) << 32) | static_cast<uint32_t>(right); }
 
 // Cuts `text` at the tokens of `table`, leftmost and longest first.

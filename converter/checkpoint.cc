@@ -11,6 +11,12 @@ const CheckpointTensor* Checkpoint::Find(std::string_view name) const {
   return found != all.end() && found->name == name ? &*found : nullptr;
 }
 
+Result<size_t> Checkpoint::IndexOf(const CheckpointTensor& tensor) const {
+  const CheckpointTensor* own = Find(tensor.name);
+  if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description(), tensor.name);
+  return static_cast<size_t>(own - tensors().data());
+}
+
 int64_t MatrixRows(const Shape& shape) { return shape.size() < 2 ? 1 : shape.front(); }
 
 int64_t MatrixColumns(const Shape& shape) {

@@ -40,6 +40,8 @@ class Checkpoint {
   // Sorted by name.
   [[nodiscard]] virtual std::span<const CheckpointTensor> tensors() const = 0;
   [[nodiscard]] const CheckpointTensor* Find(std::string_view name) const;
+  // Where the tensor of this name stands in tensors(). kReadFailed when it is another checkpoint's.
+  Result<size_t> IndexOf(const CheckpointTensor& tensor) const;
   // float32 values of a block, row-major into out [num_rows * num_columns]. Exact for bf16, f16, f32, integers up to 16 bits and bool (0 or
   // 1); f64, i32 and i64 round to nearest. Safe to call from several threads.
   virtual Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const = 0;

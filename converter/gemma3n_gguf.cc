@@ -28,18 +28,15 @@ Result<Json> Sparsity(const Json& scales) {
 
 // V8: rows of the per-layer table up to the last that is not zero. llama.cpp pads the table with zeros to the size of embed_tokens.
 Result<int64_t> TextVocabSize(const GgufFields& fields) {
-  constexpr std::string_view kTable = "per_layer_token_embd.weight";
-  const Shape shape = TRY(fields.ShapeOf(kTable));
-  for (const GgufTensor& tensor : fields.gguf().tensors) {
-    if (tensor.name != kTable || tensor.shape.size() != 2) continue;
-    const uint64_t row_bytes = tensor.bytes.size() / static_cast<uint64_t>(shape[0]);
-    std::vector<float> row(static_cast<size_t>(shape[1]));
-    for (int64_t rows = shape[0]; rows > 0; --rows) {
-      DequantizeGgml(tensor.type, tensor.bytes.subspan(static_cast<uint64_t>(rows - 1) * row_bytes, row_bytes), row);
-      if (std::ranges::any_of(row, [](float value) { return value != 0; })) return rows;
-    }
+  const GgufTensor& table = *TRY(fields.RequireTensor("per_layer_token_embd.weight"));
+  if (table.shape.size() != 2) return table.shape[0];
+  const uint64_t row_bytes = table.bytes.size() / static_cast<uint64_t>(table.shape[0]);
+  std::vector<float> row(static_cast<size_t>(table.shape[1]));
+  for (int64_t rows = table.shape[0]; rows > 0; --rows) {
+    DequantizeGgml(table.type, table.bytes.subspan(static_cast<uint64_t>(rows - 1) * row_bytes, row_bytes), row);
+    if (std::ranges::any_of(row, [](float value) { return value != 0; })) return rows;
   }
-  return shape[0];
+  return table.shape[0];
 }
 
 }  // namespace
@@ -55,7 +52,7 @@ Status AddGemma3nFields(const GgufFields& fields, Json& config) {
   const bool whole = shared.is_number() && shared.get<double>() == std::floor(shared.get<double>()) && std::abs(shared.get<double>()) < 1e6;
   config["num_kv_shared_layers"] = whole ? Json(static_cast<int64_t>(shared.get<double>())) : shared;
   config["activation_sparsity_pattern"] = TRY(Sparsity(TRY(fields.Require("activation_sparsity_scale"))));
-  config["laurel_rank"] = TRY(fields.ShapeOf("blk.0.laurel_l.weight"))[0];
+  config["laurel_rank"] = TRY(fields.RequireTensor("blk.0.laurel_l.weight"))->shape[0];
   config["vocab_size_per_layer_input"] = TRY(TextVocabSize(fields));
   const Json cap = fields.Find("final_logit_softcapping");
   config["final_logit_softcapping"] = cap.is_null() ? Json(kSoftCap) : cap;

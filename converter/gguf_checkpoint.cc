@@ -103,10 +103,9 @@ class GgufCheckpoint final : public Checkpoint {
   [[nodiscard]] std::string description() const override { return file_->path().string(); }
 
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
-    const CheckpointTensor* own = Find(tensor.name);
-    if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description(), tensor.name);
-    TRY(CheckBlock(own->name, own->shape, block, out.size()));
-    if (!out.empty()) ReadBlock(places_[static_cast<size_t>(own - tensors_.data())], block, out);
+    const size_t index = TRY(IndexOf(tensor));
+    TRY(CheckBlock(tensors_[index].name, tensors_[index].shape, block, out.size()));
+    if (!out.empty()) ReadBlock(places_[index], block, out);
     return file_->CheckUnchanged();  // afterwards: until then the file could have been cut
   }
 

@@ -78,11 +78,10 @@ Result<Json> GgufFields::Require(std::string_view key) const {
   return value;
 }
 
-Result<Shape> GgufFields::ShapeOf(std::string_view tensor) const {
-  for (const GgufTensor& each : gguf_->tensors) {
-    if (each.name == tensor && !each.shape.empty()) return each.shape;
-  }
-  return Fail(ErrorCode::kWeightsMismatch, "no tensor \"{}\"", tensor);
+Result<const GgufTensor*> GgufFields::RequireTensor(std::string_view name) const {
+  const GgufTensor* tensor = gguf_->FindTensor(name);
+  if (tensor == nullptr || tensor->shape.empty()) return Fail(ErrorCode::kWeightsMismatch, "no tensor \"{}\"", name);
+  return tensor;
 }
 
 Result<Json> ConfigOfGguf(const GgufFile& gguf, const ModelFamily& family) {
@@ -95,7 +94,7 @@ Result<Json> ConfigOfGguf(const GgufFile& gguf, const ModelFamily& family) {
   if (const Json width = fields.Find("attention.value_length"); !width.is_null() && width != config["head_dim"]) {  // V6
     return Fail(ErrorCode::kGgufUnsupported, "values of {} per head beside keys of {}", width.dump(), config["head_dim"].dump());
   }
-  config["vocab_size"] = TRY(fields.ShapeOf("token_embd.weight"))[0];
+  config["vocab_size"] = TRY(fields.RequireTensor("token_embd.weight"))->shape[0];
   TRY(AddRopeScaling(fields, config));
   TRY(AddLayerTypes(fields, config));
   TRY(family.add_gguf_fields(fields, config));

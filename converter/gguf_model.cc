@@ -8,13 +8,8 @@ namespace {
 
 constexpr std::string_view kTurnEnd = "<end_of_turn>";
 
-const std::string_view* FindText(const GgufFile& gguf, std::string_view key) {
-  const GgufValue* value = gguf.Find(key);
-  return value == nullptr ? nullptr : std::get_if<std::string_view>(value);
-}
-
 Result<const ModelFamily*> FamilyOf(const GgufFile& gguf) {
-  const std::string_view* architecture = FindText(gguf, "general.architecture");
+  const auto* architecture = gguf.FindAs<std::string_view>("general.architecture");
   if (architecture == nullptr) return Fail(ErrorCode::kGgufHeader, "no text \"general.architecture\"");
   if (const ModelFamily* family = FamilyNamed(*architecture)) return family;
   std::string names;
@@ -56,7 +51,7 @@ class GgufModelFiles final : public ModelFiles {
       AddId(key, id);
       if (!id.is_null()) stops.push_back(std::move(id));
     }
-    if (const std::string_view* source = FindText(gguf, "tokenizer.chat_template")) {
+    if (const auto* source = gguf.FindAs<std::string_view>("tokenizer.chat_template")) {
       files.template_source = std::string(*source);
       // llama.cpp takes this piece for the end of a turn whatever the ids say.
       if (source->contains(kTurnEnd)) files.tokenizer_config = Json{{"eos_token", kTurnEnd}};
@@ -66,9 +61,7 @@ class GgufModelFiles final : public ModelFiles {
 
  private:
   void AddId(std::string_view key, Json& out) const {
-    const GgufValue* value = gguf_.contents.Find(key);
-    if (value == nullptr) return;
-    if (const auto* id = std::get_if<uint64_t>(value)) out = *id;
+    if (const auto* id = gguf_.contents.FindAs<uint64_t>(key)) out = *id;
   }
 
   MappedGguf gguf_;

@@ -47,9 +47,8 @@ class GgufFields {
   // As JSON; null when the key is absent.
   [[nodiscard]] Json Find(std::string_view key) const;
   Result<Json> Require(std::string_view key) const;
-  // Shape of a tensor the file must have.
-  Result<Shape> ShapeOf(std::string_view tensor) const;
-  [[nodiscard]] const GgufFile& gguf() const { return *gguf_; }
+  // A tensor the file must have, with at least one dimension.
+  Result<const GgufTensor*> RequireTensor(std::string_view name) const;
 
  private:
   const GgufFile* gguf_;

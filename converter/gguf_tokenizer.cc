@@ -19,29 +19,10 @@ struct Piece {
   PieceKind kind = PieceKind::kNormal;
 };
 
-template <typename T>
-const T* FindAs(const GgufFile& gguf, std::string_view key) {
-  const GgufValue* value = gguf.Find(key);
-  return value == nullptr ? nullptr : std::get_if<T>(value);
-}
-
 Result<const GgufArray*> RequireArray(const GgufFile& gguf, std::string_view key) {
-  const auto* array = FindAs<GgufArray>(gguf, key);
+  const auto* array = gguf.FindAs<GgufArray>(key);
   if (array == nullptr) return Fail(ErrorCode::kGgufHeader, "no array \"{}\"", key);
   return array;
-}
-
-// Spaces of user-defined pieces are stored as spaces, those of others as U+2581.
-std::string EscapeSpaces(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (c == ' ') {
-      escaped += kEscapedSpace;
-    } else {
-      escaped.push_back(c);
-    }
-  }
-  return escaped;
 }
 
 Result<std::vector<Piece>> ReadPieces(const GgufFile& gguf) {
@@ -60,6 +41,7 @@ Result<std::vector<Piece>> ReadPieces(const GgufFile& gguf) {
     if (text == nullptr || score == nullptr || kind == nullptr || *kind < 1 || *kind > 6) {
       return Fail(ErrorCode::kGgufHeader, "token {}: a text, a float32 score and a type from 1 to 6 are needed", i);
     }
+    // Spaces of user-defined pieces are stored as spaces, those of others as U+2581.
     pieces.push_back({.text = EscapeSpaces(*text), .score = static_cast<float>(*score), .kind = static_cast<PieceKind>(*kind)});
   }
   return pieces;
@@ -160,19 +142,19 @@ SentencePieceModel ToModel(const std::vector<Piece>& pieces, const SpecialPieces
 
 // What would change a text before or after merging and is not rebuilt.
 Status CheckFlags(const GgufFile& gguf) {
-  const auto* model = FindAs<std::string_view>(gguf, "tokenizer.ggml.model");
+  const auto* model = gguf.FindAs<std::string_view>("tokenizer.ggml.model");
   if (model == nullptr) return Fail(ErrorCode::kGgufHeader, "no text \"tokenizer.ggml.model\"");
   if (*model != "llama") {
     return Fail(ErrorCode::kTokenizerKind, "tokenizer.ggml.model is \"{}\"; SentencePiece models (\"llama\") are rebuilt",
                 Printable(*model));
   }
-  const auto* prefix = FindAs<bool>(gguf, "tokenizer.ggml.add_space_prefix");
+  const auto* prefix = gguf.FindAs<bool>("tokenizer.ggml.add_space_prefix");
   if (prefix == nullptr || *prefix) {
     return Fail(ErrorCode::kTokenizerUnsupported, "tokenizer.ggml.add_space_prefix is not false, as Gemma's tokenizer has it");
   }
-  const auto* strips = FindAs<bool>(gguf, "tokenizer.ggml.remove_extra_whitespaces");
+  const auto* strips = gguf.FindAs<bool>("tokenizer.ggml.remove_extra_whitespaces");
   if (strips != nullptr && *strips) return Fail(ErrorCode::kTokenizerUnsupported, "tokenizer.ggml.remove_extra_whitespaces is set");
-  const auto* charsmap = FindAs<GgufArray>(gguf, "tokenizer.ggml.precompiled_charsmap");
+  const auto* charsmap = gguf.FindAs<GgufArray>("tokenizer.ggml.precompiled_charsmap");
   if (charsmap != nullptr && !charsmap->empty()) {
     return Fail(ErrorCode::kTokenizerUnsupported, "tokenizer.ggml.precompiled_charsmap: a normalizer that is not rebuilt");
   }

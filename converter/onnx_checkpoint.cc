@@ -22,9 +22,8 @@ class OnnxCheckpoint final : public Checkpoint {
   [[nodiscard]] std::string description() const override { return description_; }
 
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
-    const CheckpointTensor* own = Find(tensor.name);
-    if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description_, tensor.name);
-    const OnnxWeight& weight = weights_[static_cast<size_t>(own - tensors_.data())];
+    const size_t index = TRY(IndexOf(tensor));
+    const OnnxWeight& weight = weights_[index];
     TRY(CheckBlock(weight.name, weight.shape, block, out.size()));
     ReadOnnxWeight(weight, block, out);
     if (weight.stored != nullptr) return CheckUnchanged(weight.stored);

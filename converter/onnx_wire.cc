@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "schema/base/checked_math.h"
+#include "schema/placeholder.h"
 
 // N1 to N9 are the rules of FORMATS.md, section ONNX model.
 namespace taskpress {
@@ -216,10 +217,7 @@ Result<uint64_t> ParseNumber(const std::string& key, const std::string& text) {
 }  // namespace
 
 Status CheckOnnxWire(ByteView file) {
-  if (AsText(file).starts_with("version https://git-lfs")) {  // N1
-    return Fail(ErrorCode::kNotATensorFile, "is a Git LFS pointer of {} bytes, not the data; run 'git lfs pull' or download the file again",
-                file.size());
-  }
+  TRY(RefuseLfsPointer(file));  // N1
   if (file.empty() || file.size() > kMaxFileBytes) {
     return Fail(ErrorCode::kOnnxModel, "has {} bytes; a model has from 1 to {}, larger weights lie in files beside it", file.size(),
                 kMaxFileBytes);

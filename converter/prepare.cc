@@ -40,10 +40,10 @@ int64_t ScoreLength(int64_t vocab_size, int64_t context) {
 namespace {
 
 // An adapter may change weights that the text model does not have or never reads; that is said, and an adapter of nothing else is refused.
-Status NoteAdapterEffect(std::span<const std::string> changed, const TextWeights& weights, const std::filesystem::path& adapter,
+Status NoteAdapterEffect(std::span<const std::string> changed, const TextConfig& config, const std::filesystem::path& adapter,
                          std::vector<std::string>& notes) {
   std::vector<std::string> unread;
-  std::ranges::copy_if(changed, std::back_inserter(unread), [&](const std::string& name) { return !weights.Reads(name); });
+  std::ranges::copy_if(changed, std::back_inserter(unread), [&](const std::string& name) { return !TextModelReads(config, name); });
   if (unread.size() == changed.size()) {
     return Fail(ErrorCode::kLoraAdapter, "{}: none of its {} targets is read by the text model", adapter.string(), changed.size());
   }
@@ -71,9 +71,7 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
   if (!options.lora.empty()) merged = TRY(MergeLora(std::move(merged.checkpoint), options.lora));
   model.notes.insert(model.notes.end(), merged.notes.begin(), merged.notes.end());
   if (!merged.changed.empty()) {
-    // Adapters are trained on the whole model.
-    const TextWeights whole = TRY(TextWeights::Bind(merged.checkpoint, stored));
-    TRY(NoteAdapterEffect(merged.changed, whole, options.lora, model.notes));
+    TRY(NoteAdapterEffect(merged.changed, stored, options.lora, model.notes));  // adapters are trained on the whole model
     const int64_t skipped = stored.num_hidden_layers - model.config.num_hidden_layers;
     if (skipped > 0)
       model.notes.push_back(Format("the adapter's changes of the {} layers that the slice leaves out are gone with them", skipped));

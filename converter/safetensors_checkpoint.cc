@@ -33,9 +33,8 @@ class SafetensorsCheckpoint final : public Checkpoint {
   [[nodiscard]] std::string description() const override { return description_; }
 
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
-    const CheckpointTensor* own = Find(tensor.name);
-    if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description_, tensor.name);
-    const Place& place = places_[static_cast<size_t>(own - tensors_.data())];
+    const size_t index = TRY(IndexOf(tensor));
+    const Place& place = places_[index];
     const TensorView& view = *place.view;
     TRY(CheckBlock(view.name(), view.shape(), block, out.size()));
     ReadBlock(view.type(), view.bytes(), MatrixColumns(view.shape()), block, out);

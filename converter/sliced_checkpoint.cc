@@ -27,9 +27,8 @@ class SlicedCheckpoint final : public Checkpoint {
   [[nodiscard]] std::string description() const override { return base_->description(); }
 
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
-    const CheckpointTensor* own = Find(tensor.name);
-    if (own == nullptr) return Fail(ErrorCode::kReadFailed, "{}: has no tensor \"{}\"", description(), tensor.name);
-    const Source& source = sources_[static_cast<size_t>(own - tensors_.data())];
+    const size_t index = TRY(IndexOf(tensor));
+    const Source& source = sources_[index];
     switch (source.axis) {
       case MatFormerAxis::kWhole:
       case MatFormerAxis::kFfnRows:     // the first rows and

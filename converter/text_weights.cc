@@ -124,10 +124,6 @@ Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoi
   return weights;
 }
 
-bool TextWeights::Reads(std::string_view checkpoint_name) const {
-  return std::ranges::any_of(bound_, [&](const auto& entry) { return entry.second.tensor->name == checkpoint_name; });
-}
-
 const TextWeights::Bound* TextWeights::Find(const std::string& name) const {
   const auto found = bound_.find(name);
   return found == bound_.end() ? nullptr : &found->second;

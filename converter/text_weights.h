@@ -52,8 +52,6 @@ class TextWeights {
   // A small weight as floats, transform applied, row-major.
   Result<std::vector<float>> Floats(const std::string& name) const;
 
-  // True when the model reads this tensor of the checkpoint.
-  [[nodiscard]] bool Reads(std::string_view checkpoint_name) const;
   // Every weight handed out so far, in order of first use.
   [[nodiscard]] std::span<const BundleWeight> handed_out() const { return handed_out_; }
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }

@@ -1,5 +1,7 @@
 #include "converter/weight_table.h"
 
+#include <algorithm>
+
 #include "converter/model_family.h"
 
 namespace taskpress {
@@ -34,6 +36,19 @@ int64_t WeightCount(const WeightRow& row, const TextConfig& config) {
 
 bool IsUnused(const WeightRow& row, const TextConfig& config, int64_t index) {
   return row.unused_when_kv_shared && index >= config.first_kv_shared_layer();
+}
+
+bool TextModelReads(const TextConfig& config, std::string_view checkpoint_name) {
+  return std::ranges::any_of(kTextPrefixes, [&](std::string_view prefix) {
+    if (!checkpoint_name.starts_with(prefix)) return false;
+    const std::string_view name = checkpoint_name.substr(prefix.size());
+    for (const WeightRow& row : config.family->weights) {
+      for (int64_t index = 0; index < WeightCount(row, config); ++index) {
+        if (!IsUnused(row, config, index) && WeightName(row, index) == name) return true;
+      }
+    }
+    return false;
+  });
 }
 
 ParameterCount CountParameters(const TextConfig& config) {

@@ -60,6 +60,9 @@ int64_t WeightCount(const WeightRow& row, const TextConfig& config);
 // True when index `layer` of the row is a weight the model does not read.
 bool IsUnused(const WeightRow& row, const TextConfig& config, int64_t index);
 
+// True when a tensor of this name is a weight that the text model reads, wherever the checkpoint has its text model.
+bool TextModelReads(const TextConfig& config, std::string_view checkpoint_name);
+
 struct ParameterCount {
   int64_t text = 0;       // every weight of the table
   int64_t effective = 0;  // text without embed_tokens and the per-layer table, as the model cards count

@@ -245,6 +245,11 @@ const GgufValue* GgufFile::Find(std::string_view key) const {
   return found == metadata.end() ? nullptr : &found->second;
 }
 
+const GgufTensor* GgufFile::FindTensor(std::string_view name) const {
+  const auto found = std::ranges::lower_bound(tensors, name, {}, &GgufTensor::name);
+  return found != tensors.end() && found->name == name ? &*found : nullptr;
+}
+
 Result<GgufFile> ParseGguf(ByteView file) {
   Reader reader(file);
   TRY(CheckVersion(reader, file));

@@ -48,6 +48,14 @@ struct GgufFile {
 
   // Null when the key is absent.
   [[nodiscard]] const GgufValue* Find(std::string_view key) const;
+  // Null when it is absent or holds another type.
+  template <typename T>
+  [[nodiscard]] const T* FindAs(std::string_view key) const {
+    const GgufValue* value = Find(key);
+    return value == nullptr ? nullptr : std::get_if<T>(value);
+  }
+  // Null when there is no such tensor.
+  [[nodiscard]] const GgufTensor* FindTensor(std::string_view name) const;
 };
 
 // Every rule checked; nothing is copied but names and metadata. kGgufHeader, kGgufTensor, kGgufUnsupported.

@@ -10,6 +10,7 @@
 #include "schema/base/checked_math.h"
 #include "schema/base/output_file.h"
 #include "schema/json.h"
+#include "schema/placeholder.h"
 
 // S1 to S14 are the rules of FORMATS.md, section Safetensors.
 namespace taskpress {
@@ -54,10 +55,7 @@ bool StartsWithIgnoringCase(std::string_view text, std::string_view prefix) {
 Status CheckNotText(ByteView file) {
   constexpr size_t kLook = 64;
   const std::string_view start = AsText(file.first(std::min(file.size(), kLook)));
-  if (start.starts_with("version https://git-lfs")) {
-    return Fail(ErrorCode::kNotATensorFile, "is a Git LFS pointer of {} bytes, not the data; run 'git lfs pull' or download the file again",
-                file.size());
-  }
+  TRY(RefuseLfsPointer(file));
   const size_t text_begin = std::min(start.find_first_not_of(" \t\r\n"), start.size());
   const std::string_view text = start.substr(text_begin);
   for (const std::string_view tag : {"<!doctype", "<html", "<head", "<?xml"}) {

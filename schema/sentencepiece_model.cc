@@ -205,6 +205,19 @@ std::optional<uint8_t> ByteOfPiece(std::string_view piece) {
 
 std::string PieceOfByte(uint8_t byte) { return Format("<0x{:02X}>", byte); }
 
+std::string EscapeSpaces(std::string_view text) {
+  std::string escaped;
+  escaped.reserve(text.size());
+  for (const char c : text) {
+    if (c == ' ') {
+      escaped += kEscapedSpace;
+    } else {
+      escaped.push_back(c);
+    }
+  }
+  return escaped;
+}
+
 std::string UnescapeSpaces(std::string_view piece) {
   std::string text;
   text.reserve(piece.size());

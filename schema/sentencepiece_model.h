@@ -51,6 +51,7 @@ void FillBpeSpecs(SentencePieceModel& model, const SpecialPieces& special, bool 
 [[nodiscard]] std::string PieceOfByte(uint8_t byte);
 // The text a piece stands for: U+2581 becomes a space.
 [[nodiscard]] std::string UnescapeSpaces(std::string_view piece);
+[[nodiscard]] std::string EscapeSpaces(std::string_view text);
 
 }  // namespace taskpress
 
