@@ -25,6 +25,8 @@ struct QuantizedRowsInput {
   int64_t num_rows = 0;
   int64_t columns = 0;
   FloatRowReader reader;
+  const void* origin = nullptr;                                          // see RowSource
+  std::function<void(int64_t first_row, int64_t count)> will_read = {};  // see RowSource; may be empty
   // Multiplied into the scales of integer types and into the values of float types (sqrt(hidden) of the embedding tables). Finite and > 0.
   float scale_factor = 1.0F;
 };
@@ -38,6 +40,10 @@ class QuantizedRows final : public RowSource {
   [[nodiscard]] const QuantSpec& spec() const { return input_.spec; }
   [[nodiscard]] int64_t columns() const { return input_.columns; }
   [[nodiscard]] int64_t num_rows() const override { return input_.num_rows; }
+  [[nodiscard]] const void* origin() const override { return input_.origin; }
+  void WillRead(int64_t first_row, int64_t count) const override {
+    if (input_.will_read) input_.will_read(first_row, count);
+  }
   [[nodiscard]] uint64_t row_bytes() const override { return row_bytes_; }
   // 1 for integer types, 0 for float types.
   [[nodiscard]] int64_t scales_per_row() const override { return input_.spec.is_quantized() ? 1 : 0; }

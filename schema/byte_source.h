@@ -45,6 +45,13 @@ class RowSource : public ByteSource {
   [[nodiscard]] virtual int64_t scales_per_row() const { return 1; }
   [[nodiscard]] uint64_t size() const override { return static_cast<uint64_t>(num_rows()) * row_bytes(); }
   [[nodiscard]] const RowSource* rows() const override { return this; }
+  // Equal, and not null, for sources whose rows of one number are made from the same stored rows: made together, those are read once.
+  [[nodiscard]] virtual const void* origin() const { return nullptr; }
+  // A hint that these rows are wanted soon.
+  virtual void WillRead(int64_t first_row, int64_t count) const {
+    static_cast<void>(first_row);
+    static_cast<void>(count);
+  }
 
   // packed: [count * row_bytes()], scales: [count * scales_per_row()]. Safe to call from several threads.
   virtual Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const = 0;

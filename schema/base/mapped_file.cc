@@ -59,6 +59,10 @@ Status MappedFile::CheckUnchanged() const {
   return {};
 }
 
+void MappedFile::WillRead(uint64_t offset, uint64_t size) const {
+  posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(size), POSIX_FADV_WILLNEED);
+}
+
 void MappedFile::Forget(uint64_t offset, uint64_t size) const {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   const uint64_t begin = (offset + page - 1) / page * page;

@@ -30,6 +30,8 @@ class MappedFile {
 
   // kFileChanged when the file is shorter now than when it was opened, or a read met a part that was gone.
   [[nodiscard]] Status CheckUnchanged() const;
+  // Tells the kernel to begin reading a range.
+  void WillRead(uint64_t offset, uint64_t size) const;
   // Tells the kernel that a range will not be needed again soon; keeps resident memory low while streaming.
   void Forget(uint64_t offset, uint64_t size) const;
 

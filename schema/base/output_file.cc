@@ -56,7 +56,7 @@ std::filesystem::path FolderOf(const std::filesystem::path& path) {
 
 }  // namespace
 
-Result<OutputFile> OutputFile::Create(const std::filesystem::path& path, uint64_t size, OutputFileOptions options) {
+Result<OutputFile> OutputFile::OpenPart(const std::filesystem::path& path, uint64_t size, OutputFileOptions options, int flags) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) return WriteError(path, "cannot create", EISDIR);
   if (!options.replace && std::filesystem::exists(path, ignored)) {
@@ -64,22 +64,42 @@ Result<OutputFile> OutputFile::Create(const std::filesystem::path& path, uint64_
   }
   std::filesystem::path part = path;
   part += ".part";
-  const int descriptor = open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int descriptor = open(part.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+  if (descriptor < 0 && (flags & O_CREAT) == 0 && errno == ENOENT) {
+    return Fail(ErrorCode::kCannotResume, "{}: is not there", part.string());
+  }
   if (descriptor < 0) return WriteError(part, "cannot create", errno);
   // Another process may be converting to the same name; a part left by a killed one is simply written over.
   if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
     close(descriptor);
     return Fail(ErrorCode::kOutputExists, "{}: another process is writing it", part.string());
   }
-  Register(part);
-  OutputFile file(path, part, descriptor, size, options.replace);
-  if (ftruncate(descriptor, 0) != 0) return WriteError(part, "cannot truncate", errno);
+  if (!options.keep) Register(part);
+  return OutputFile(path, part, descriptor, size, options);
+}
+
+Result<OutputFile> OutputFile::Create(const std::filesystem::path& path, uint64_t size, OutputFileOptions options) {
+  OutputFile file = TRY(OpenPart(path, size, {.replace = options.replace}, O_CREAT));
+  if (ftruncate(file.descriptor_, 0) != 0) return WriteError(file.part_path_, "cannot truncate", errno);
   if (size > 0) {
-    const int reason = posix_fallocate(descriptor, 0, static_cast<off_t>(size));
+    const int reason = posix_fallocate(file.descriptor_, 0, static_cast<off_t>(size));
     if (reason != 0 && reason != EOPNOTSUPP && reason != EINVAL) {
-      return WriteError(part, Format("cannot reserve {} bytes", size), reason);
+      return WriteError(file.part_path_, Format("cannot reserve {} bytes", size), reason);
     }
-    if (reason != 0 && ftruncate(descriptor, static_cast<off_t>(size)) != 0) return WriteError(part, "cannot resize", errno);
+    if (reason != 0 && ftruncate(file.descriptor_, static_cast<off_t>(size)) != 0)
+      return WriteError(file.part_path_, "cannot resize", errno);
+  }
+  file.options_ = options;  // from here on the part may be worth keeping
+  if (options.keep) Unregister(file.part_path_);
+  return file;
+}
+
+Result<OutputFile> OutputFile::Reopen(const std::filesystem::path& path, uint64_t size, OutputFileOptions options) {
+  options.keep = true;
+  OutputFile file = TRY(OpenPart(path, size, options, 0));
+  struct stat info{};
+  if (fstat(file.descriptor_, &info) != 0 || static_cast<uint64_t>(info.st_size) != size) {
+    return Fail(ErrorCode::kCannotResume, "{}: has {} bytes, {} are expected", file.part_path_.string(), info.st_size, size);
   }
   return file;
 }
@@ -87,18 +107,20 @@ Result<OutputFile> OutputFile::Create(const std::filesystem::path& path, uint64_
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)),
       part_path_(std::move(other.part_path_)),
+      companion_(std::move(other.companion_)),
       descriptor_(std::exchange(other.descriptor_, -1)),
       size_(other.size_),
-      replace_(other.replace_) {}
+      options_(other.options_) {}
 
 OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   if (this == &other) return *this;
   Discard();
   path_ = std::move(other.path_);
   part_path_ = std::move(other.part_path_);
+  companion_ = std::move(other.companion_);
   descriptor_ = std::exchange(other.descriptor_, -1);
   size_ = other.size_;
-  replace_ = other.replace_;
+  options_ = other.options_;
   return *this;
 }
 
@@ -106,10 +128,19 @@ OutputFile::~OutputFile() { Discard(); }
 
 void OutputFile::Discard() noexcept {
   if (descriptor_ < 0) return;
-  unlink(part_path_.c_str());
+  if (!options_.keep) {
+    unlink(part_path_.c_str());
+    if (!companion_.empty()) unlink(companion_.c_str());
+  }
   close(descriptor_);
   descriptor_ = -1;
   Unregister(part_path_);
+  Unregister(companion_);
+}
+
+void OutputFile::SetCompanion(std::filesystem::path path) {
+  companion_ = std::move(path);
+  if (!options_.keep) Register(companion_);
 }
 
 Status OutputFile::WriteAt(uint64_t offset, ByteView bytes) {
@@ -123,6 +154,19 @@ Status OutputFile::WriteAt(uint64_t offset, ByteView bytes) {
   return {};
 }
 
+Status OutputFile::ReadAt(uint64_t offset, ByteSpan bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t got = pread(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return Fail(ErrorCode::kReadFailed, "{}: cannot read {} bytes at {}", part_path_.string(), bytes.size(), offset);
+    bytes = bytes.subspan(static_cast<size_t>(got));
+    offset += static_cast<uint64_t>(got);
+  }
+  return {};
+}
+
+void OutputFile::BeginFlush() { sync_file_range(descriptor_, 0, 0, SYNC_FILE_RANGE_WRITE); }
+
 Status OutputFile::Flush() {
   if (fsync(descriptor_) != 0) return WriteError(part_path_, "cannot sync", errno);
   return {};
@@ -133,7 +177,7 @@ Status OutputFile::Commit() {
   const mode_t mask = umask(0);
   umask(mask);
   if (fchmod(descriptor_, 0666 & ~mask) != 0) return WriteError(part_path_, "cannot set the mode", errno);
-  if (replace_) {
+  if (options_.replace) {
     if (rename(part_path_.c_str(), path_.c_str()) != 0) return WriteError(path_, "cannot rename", errno);
   } else if (renameat2(AT_FDCWD, part_path_.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE) != 0) {
     if (errno == EEXIST) return Fail(ErrorCode::kOutputExists, "{}: appeared while it was being written", path_.string());
@@ -143,6 +187,7 @@ Status OutputFile::Commit() {
   close(descriptor_);
   descriptor_ = -1;
   Unregister(part_path_);
+  Unregister(companion_);
   return SyncFolder(FolderOf(path_));
 }
 

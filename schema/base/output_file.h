@@ -15,6 +15,7 @@ namespace taskpress {
 
 struct OutputFileOptions {
   bool replace = false;  // else an existing file under the final name is an error
+  bool keep = false;     // the part file outlives this object when it is not committed, for a later Reopen()
 };
 
 class OutputFile {
@@ -22,31 +23,42 @@ class OutputFile {
   // kOutputExists, or kWriteFailed when the folder cannot be written or lacks `size` bytes.
   static Result<OutputFile> Create(const std::filesystem::path& path, uint64_t size, OutputFileOptions options = {});
 
+  // Takes up a part file that an earlier process left, with its bytes. kCannotResume when there is none of this size.
+  static Result<OutputFile> Reopen(const std::filesystem::path& path, uint64_t size, OutputFileOptions options = {});
+
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
   ~OutputFile();
 
   // Writes at an absolute offset. Different ranges may be written from several threads.
   Status WriteAt(uint64_t offset, ByteView bytes);
+  // A small file about the part, such as how far it has come: it goes when the part is discarded.
+  void SetCompanion(std::filesystem::path path);
+  // Reads back what was written.
+  Status ReadAt(uint64_t offset, ByteSpan bytes) const;
+  // Lets the disk begin with what was written so far, without waiting for it.
+  void BeginFlush();
   // fsync of data, file mode, rename to the final name, fsync of the folder. Consumes the file.
   Status Commit();
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   [[nodiscard]] const std::filesystem::path& part_path() const { return part_path_; }
   [[nodiscard]] uint64_t size() const { return size_; }
-  // fsync without rename, so that the part can be reopened and checked before it gets its name.
+  // fsync without rename, so that the part can be reopened and checked before it gets its name. Safe beside WriteAt().
   Status Flush();
 
  private:
-  OutputFile(std::filesystem::path path, std::filesystem::path part_path, int descriptor, uint64_t size, bool replace)
-      : path_(std::move(path)), part_path_(std::move(part_path)), descriptor_(descriptor), size_(size), replace_(replace) {}
+  OutputFile(std::filesystem::path path, std::filesystem::path part_path, int descriptor, uint64_t size, OutputFileOptions options)
+      : path_(std::move(path)), part_path_(std::move(part_path)), descriptor_(descriptor), size_(size), options_(options) {}
+  static Result<OutputFile> OpenPart(const std::filesystem::path& path, uint64_t size, OutputFileOptions options, int flags);
   void Discard() noexcept;
 
   std::filesystem::path path_;
   std::filesystem::path part_path_;
+  std::filesystem::path companion_;
   int descriptor_ = -1;
   uint64_t size_ = 0;
-  bool replace_ = false;
+  OutputFileOptions options_;
 };
 
 // A small file in one call, with the same guarantees.
