@@ -45,6 +45,16 @@ class Checkpoint {
   // float32 values of a block, row-major into out [num_rows * num_columns]. Exact for bf16, f16, f32, integers up to 16 bits and bool (0 or
   // 1); f64, i32 and i64 round to nearest. Safe to call from several threads.
   virtual Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const = 0;
+  // Every file that the values are read from.
+  [[nodiscard]] virtual std::vector<std::filesystem::path> files() const = 0;
+  // The stored tensor whose rows of the same numbers hold what this tensor's rows are made from. Slices of one checkpoint share origins.
+  [[nodiscard]] virtual const CheckpointTensor* Origin(const CheckpointTensor& tensor) const { return Find(tensor.name); }
+  // A hint that these rows are wanted soon.
+  virtual void WillRead(const CheckpointTensor& tensor, int64_t first_row, int64_t num_rows) const {
+    static_cast<void>(tensor);
+    static_cast<void>(first_row);
+    static_cast<void>(num_rows);
+  }
   // The folder or file, for messages.
   [[nodiscard]] virtual std::string description() const = 0;
 };

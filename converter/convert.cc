@@ -1,197 +1,276 @@
 #include "converter/convert.h"
 
 #include <algorithm>
+#include <future>
 #include <mutex>
+#include <optional>
 #include <set>
 
-#include "converter/member_writer.h"
-#include "runtime/bundle_model.h"
-#include "runtime/smoke.h"
-#include "schema/base/hash.h"
-#include "schema/base/mapped_file.h"
+#include "converter/journal.h"
+#include "converter/prove_part.h"
 #include "schema/base/output_file.h"
+#include "schema/base/version.h"
 
 namespace taskpress {
 namespace {
 
-// Small sections first, the model last, as published bundles have them.
-struct Member {
-  SectionKind kind;
-  const Graph* graph;
-};
+namespace fs = std::filesystem;
 
-std::vector<Member> MembersOf(const PreparedModel& model) {
-  std::vector<Member> members{{SectionKind::kEmbedder, &model.graphs.embedder}};
-  if (model.graphs.per_layer_embedder) members.push_back({SectionKind::kPerLayerEmbedder, &*model.graphs.per_layer_embedder});
-  members.push_back({SectionKind::kPrefillDecode, &model.graphs.prefill_decode});
-  return members;
+// Half of the memory is for what does not grow with the units: graphs, roots, tokenizer, and the smoke run.
+constexpr uint64_t kShareOfBuffers = 2;
+// A snapshot repeats at most a fiftieth of the work.
+constexpr uint64_t kSnapshots = 50;
+constexpr uint64_t kLeastSnapshot = 1 << 20;  // bytes
+
+bool Exists(const fs::path& path) {
+  std::error_code ignored;  // what cannot be looked at cannot be created either, and that says why
+  return fs::exists(path, ignored);
 }
 
-// Counts bytes over all model members of one output.
-class Meter {
+class Conversion {
  public:
-  Meter(std::function<void(const ConvertEvent&)> on_event, std::string_view stage)
-      : on_event_(std::move(on_event)), event_{.stage = stage} {}
-  // Before the first byte.
-  void Expect(uint64_t bytes) { event_.bytes_total += bytes; }
-  void operator()(std::string_view tensor, uint64_t bytes) {
-    const std::scoped_lock lock(mutex_);
-    event_.tensor = tensor;
-    event_.bytes_done += bytes;
-    if (on_event_) on_event_(event_);
+  Conversion(std::span<const BundleJob> jobs, const WriteOptions& options) : jobs_(jobs), options_(options) {}
+
+  Result<WriteReport> Run() {
+    plan_ = TRY(PlanConversion(jobs_));
+    inputs_ = TRY(LookAtInputs(InputPaths()));
+    fingerprint_ = TRY(FingerprintOf(plan_));
+    TRY(FindJournal());
+    TRY(CheckOutputs());
+    TRY(OpenFiles());
+    if (options_.lock) digests_ = std::async(std::launch::async, [this] { return DigestInputs(); });
+    Status done = WriteAll();
+    if (done) done = ProveAll();
+    if (!done) {
+      give_up_.store(true);  // the digests' thread looks at it
+      return std::unexpected(std::move(done).error());
+    }
+    std::vector<FileDigest> digests;
+    if (digests_.valid()) {
+      Announce("digest");
+      digests = TRY(digests_.get());
+    }
+    TRY(CheckInputsUnchanged());
+    TRY(CommitAll(digests));
+    return std::move(report_);
   }
 
  private:
-  std::function<void(const ConvertEvent&)> on_event_;
-  ConvertEvent event_;
-  std::mutex mutex_;
-};
+  // --- before the first byte --------------------------------------------------------------------------------------------------------
 
-void Announce(const WriteOptions& options, std::string_view stage) {
-  if (options.on_event) options.on_event({.stage = stage});
-}
+  [[nodiscard]] std::vector<fs::path> InputPaths() const {
+    std::vector<fs::path> paths;
+    for (const BundleJob& job : jobs_) {
+      for (const fs::path& path : job.model->inputs) {
+        if (std::ranges::find(paths, path) == paths.end()) paths.push_back(path);
+      }
+    }
+    return paths;
+  }
 
-SharedBytes MetadataSection(const PreparedModel& model, Container container) {
-  return MakeMemorySource(AsBytes(EncodeMetadata(container, model.metadata)));
-}
+  [[nodiscard]] fs::path journal_path() const { return JournalPath(plan_.outputs.front().path); }
 
-// Every section of the first output; the models are produced while they are written.
-Result<std::vector<SectionToWrite>> StreamedSections(const PreparedModel& model, Container container, const WriteOptions& options,
-                                                     const std::shared_ptr<Meter>& meter) {
-  std::vector<SectionToWrite> sections;
-  sections.push_back(SectionFromSource(SectionKind::kMetadata, MetadataSection(model, container)));
-  sections.push_back(SectionFromSource(SectionKind::kTokenizer, model.tokenizer));
-  for (const Member& member : MembersOf(model)) {
-    const auto image = std::make_shared<TfliteImage>(TRY(BuildTfliteImage(*member.graph)));
-    const auto write = [graph = member.graph, image, work = options.work, meter](OutputFile& file, uint64_t offset) {
-      return WriteMember(*graph, std::move(*image), file, offset, work,
-                         [meter](std::string_view tensor, uint64_t bytes) { (*meter)(tensor, bytes); });
+  Status CheckOutputs() const {
+    for (const PlannedOutput& output : plan_.outputs) {
+      if (options_.replace || !Exists(output.path) || IsFinished(output)) continue;
+      return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", output.path.string());
+    }
+    return {};
+  }
+
+  // An earlier call that was killed at its very end had given some outputs their names.
+  [[nodiscard]] bool IsFinished(const PlannedOutput& output) const {
+    fs::path part = output.path;
+    part += ".part";
+    return !member_crcs_.empty() && Exists(output.path) && !Exists(part);
+  }
+
+  Status FindJournal() {
+    if (!options_.resume) return {};
+    std::optional<Journal> journal = TRY(ReadJournal(journal_path()));
+    if (!journal) return {};
+    TRY(CheckSameConversion(*journal, fingerprint_, inputs_));
+    const bool fits = journal->state.units <= plan_.stream.units() && journal->state.crcs.size() == plan_.stream.constants().size() &&
+                      (journal->member_crcs.empty() || journal->member_crcs.size() == plan_.members.size());
+    if (!fits) return Fail(ErrorCode::kCannotResume, "{}: damaged; remove it to start again", journal_path().string());
+    state_ = std::move(journal->state);
+    member_crcs_ = std::move(journal->member_crcs);
+    resumed_ = true;
+    report_.bytes_resumed = state_.bytes;
+    return {};
+  }
+
+  Status OpenFiles() {
+    for (const PlannedOutput& output : plan_.outputs) {
+      const OutputFileOptions options{.replace = options_.replace, .keep = options_.resume};
+      finished_.push_back(IsFinished(output));
+      if (finished_.back()) continue;
+      if (resumed_) {
+        files_.push_back(TRY(OutputFile::Reopen(output.path, output.layout.file_size, options)));
+      } else {
+        files_.push_back(TRY(OutputFile::Create(output.path, output.layout.file_size, options)));
+      }
+    }
+    if (files_.empty()) return {};
+    files_.front().SetCompanion(journal_path());
+    std::error_code ignored;
+    if (!resumed_) fs::remove(journal_path(), ignored);  // of a conversion that nobody took up again
+    return {};
+  }
+
+  // --- writing ----------------------------------------------------------------------------------------------------------------------
+
+  Status WriteAll() {
+    report_.bytes_made = plan_.stream.bytes();
+    if (!member_crcs_.empty()) return {};  // every part file was complete already
+    if (resumed_) TRY(RestoreScales(plan_.stream, files_, state_.units));
+    keeper_.emplace(journal_path(), Journal{.fingerprint = fingerprint_, .inputs = inputs_, .state = state_, .member_crcs = {}}, files_,
+                    std::max(plan_.stream.bytes() / kSnapshots, kLeastSnapshot));
+    const Status streamed = Stream();
+    if (!streamed) {
+      // What is done is worth keeping, but the first error is the one to tell.
+      if (options_.resume) static_cast<void>(keeper_->Finish(state_));
+      return streamed;
+    }
+    TRY(WriteRoots(plan_.stream, files_));
+    member_crcs_ = MemberCrcs(plan_, state_.crcs);
+    SetMemberCrcs(plan_, member_crcs_);
+    for (size_t i = 0; i < plan_.outputs.size(); ++i) {
+      TRY(WriteBundle(plan_.outputs[i].container, plan_.outputs[i].sections, files_[i]));
+    }
+    flush_ = std::async(std::launch::async, [this] { return keeper_->Finish(state_, member_crcs_); });
+    return {};
+  }
+
+  Status Stream() {
+    ConvertEvent event{.stage = "write", .bytes_done = state_.bytes, .bytes_total = plan_.stream.bytes()};
+    StreamOptions stream{.work = options_.work,
+                         .buffer_bytes = options_.memory_limit / kShareOfBuffers,
+                         .scales_in_files = true,
+                         .on_bytes = {},
+                         .on_unit = [&](const StreamState& state) { return keeper_->Advance(state); }};
+    stream.on_bytes = [&](std::string_view name, uint64_t bytes) {
+      event.tensor = name;
+      event.bytes_done += bytes;
+      Tell(event);
     };
-    meter->Expect(image->size);
-    sections.push_back({.kind = member.kind, .size = image->size, .write = write});
+    Announce("write");
+    return WriteStream(plan_.stream, files_, stream, state_, report_.times);
   }
-  return sections;
-}
 
-// The sections of a bundle that exists already, with the metadata respelled for another container.
-Result<std::vector<SectionToWrite>> CopiedSections(const PreparedModel& model, Container container, const Bundle& from) {
-  std::vector<SectionToWrite> sections;
-  for (const Section& section : from.sections) {
-    const bool metadata = section.kind == SectionKind::kMetadata;
-    sections.push_back(SectionFromSource(section.kind, metadata ? MetadataSection(model, container) : section.bytes));
-  }
-  return sections;
-}
+  // --- proof ------------------------------------------------------------------------------------------------------------------------
 
-Result<std::string> HashFile(const std::filesystem::path& path) {
-  const std::shared_ptr<const MappedFile> file = TRY(MappedFile::Open(path));
-  Sha256 hash;
-  constexpr uint64_t kBlock = 8 << 20;
-  for (uint64_t offset = 0; offset < file->size(); offset += kBlock) {
-    const uint64_t length = std::min(kBlock, file->size() - offset);
-    hash.Update(file->bytes().subspan(offset, length));
-    file->Forget(offset, length);
-  }
-  return hash.FinishHex();
-}
-
-Result<Container> ContainerOf(const std::filesystem::path& path) {
-  const std::optional<Container> container = ContainerFromPath(path);
-  if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
-  return *container;
-}
-
-// Two spellings of one file are one output.
-std::filesystem::path FinalPath(const std::filesystem::path& path) {
-  std::error_code error;
-  std::filesystem::path final_path = std::filesystem::weakly_canonical(path, error);
-  return error ? path : final_path;
-}
-
-Status CheckOutputs(std::span<const std::filesystem::path> outputs, bool replace) {
-  std::set<std::filesystem::path> seen;
-  for (const std::filesystem::path& path : outputs) {
-    TRY(ContainerOf(path));
-    if (!seen.insert(FinalPath(path)).second) return Fail(ErrorCode::kUsage, "{}: named twice as output", path.string());
-    std::error_code ignored;  // what cannot be looked at cannot be created either, and that says why
-    if (!replace && std::filesystem::exists(path, ignored)) {
-      return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", path.string());
+  [[nodiscard]] SectionCrcs CrcsOf(size_t job) const {
+    SectionCrcs crcs;
+    for (size_t i = 0; i < plan_.members.size(); ++i) {
+      if (plan_.members[i].job == job) crcs.emplace_back(plan_.members[i].kind, member_crcs_[i]);
     }
+    return crcs;
   }
-  return {};
-}
 
-Status CheckNotStopped(const WriteOptions& options) {
-  if (options.work.stop != nullptr && options.work.stop->load()) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
-  return {};
-}
-
-// The models of a copy are the bytes of the bundle that spoke.
-Status CheckSameModels(const Bundle& copy, const Bundle& original) {
-  for (const Section& section : original.sections) {
-    if (!InfoOf(section.kind).is_model) continue;
-    const Section* copied = copy.Find(section.kind);
-    if (copied == nullptr || !std::ranges::equal(copied->bytes->view(), section.bytes->view())) {
-      return Fail(ErrorCode::kWriteFailed, "{}: section \"{}\" does not read back as it was written; is the disk sound?", copy.path,
-                  section.name);
+  // Reads what is still on its way to the disk: the two take turns with processor and disk.
+  Status ProveAll() {
+    size_t file = 0;
+    std::set<size_t> heard;
+    for (size_t i = 0; i < plan_.outputs.size(); ++i) {
+      const PlannedOutput& output = plan_.outputs[i];
+      const fs::path path = finished_[i] ? output.path : files_[file++].part_path();
+      Announce("verify");
+      std::string sha256 = TRY(ReadBack(path, CrcsOf(output.job), options_.work.stop));
+      report_.bundles.push_back({.path = output.path, .bytes = output.layout.file_size, .sha256 = std::move(sha256), .job = output.job});
+      if (!heard.insert(output.job).second) continue;  // the same model bytes have spoken
+      Announce("smoke");
+      TRY(LetSpeak(path, options_.work.threads));
+      if (Stopped()) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
     }
+    if (!flush_.valid()) return {};
+    Announce("flush");
+    return flush_.get();
   }
-  return {};
-}
 
-// Reopens what was written, checks all of it, and lets it speak. The part file has no final name yet.
-Status ProvePart(const OutputFile& file, std::span<const WrittenBundle> written, const WriteOptions& options) {
-  Announce(options, "verify");
-  const Bundle bundle = TRY(ReadBundle(file.part_path()));
-  TRY(VerifyChecksums(bundle));
-  const BundleModel model = TRY(LoadBundleModel(bundle));
-  TRY(CheckNotStopped(options));
-  if (!written.empty()) return CheckSameModels(bundle, TRY(ReadBundle(written.front().path)));
-  Announce(options, "smoke");
-  TRY(SmokeRun(model.graphs, model.metadata, options.work.threads));
-  return CheckNotStopped(options);
-}
+  // --- the end ----------------------------------------------------------------------------------------------------------------------
 
-Result<OutputFile> WritePart(const std::filesystem::path& path, Container container, std::span<const SectionToWrite> sections,
-                             const WriteOptions& options) {
-  const BundleLayout layout = TRY(PlanBundle(container, sections));
-  OutputFile file = TRY(OutputFile::Create(path, layout.file_size, {.replace = options.replace}));
-  TRY(WriteBundle(container, sections, file));
-  TRY(file.Flush());
-  return file;
-}
+  Result<std::vector<FileDigest>> DigestInputs() const {
+    std::vector<FileDigest> digests;
+    for (const InputState& input : inputs_) digests.push_back(TRY(DigestFile(input.path, &give_up_)));
+    return digests;
+  }
 
-Result<WrittenBundle> Finish(OutputFile& file) {
-  TRY(file.Commit());
-  return WrittenBundle{.path = file.path(), .bytes = file.size(), .sha256 = TRY(HashFile(file.path()))};
-}
+  Status CheckInputsUnchanged() const {
+    const std::vector<InputState> now = TRY(LookAtInputs(InputPaths()));
+    for (size_t i = 0; i < now.size(); ++i) {
+      if (now[i] == inputs_[i]) continue;
+      return Fail(ErrorCode::kFileChanged, "{}: was changed while it was converted ({} bytes then, {} now)", now[i].path, inputs_[i].bytes,
+                  now[i].bytes);
+    }
+    return {};
+  }
+
+  Status CommitAll(const std::vector<FileDigest>& inputs) {
+    for (OutputFile& file : files_) TRY(file.Commit());
+    if (options_.lock) {
+      for (const WrittenBundle& bundle : report_.bundles) TRY(WriteLock(bundle, inputs));
+    }
+    std::error_code ignored;
+    fs::remove(journal_path(), ignored);
+    return {};
+  }
+
+  Status WriteLock(const WrittenBundle& bundle, const std::vector<FileDigest>& inputs) const {
+    const PreparedModel& model = *jobs_[bundle.job].model;
+    LockFile lock{.version = std::string(Version()),
+                  .output = {.name = bundle.path.filename().string(), .bytes = bundle.bytes, .sha256 = bundle.sha256},
+                  .options = {{"slice", fs::path(model.slice).filename().string()}},
+                  .recipe = model.resolved_recipe,
+                  .inputs = {}};
+    lock.options.insert(lock.options.end(), options_.recorded.begin(), options_.recorded.end());
+    for (const fs::path& path : model.inputs) {
+      const auto input = std::ranges::find(inputs_, path.string(), &InputState::path);
+      lock.inputs.push_back(inputs[static_cast<size_t>(input - inputs_.begin())]);
+    }
+    TRY(WriteLockFile(bundle.path, lock));
+    return UpdateSums(bundle.path, lock.output);
+  }
+
+  // --- talk -------------------------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] bool Stopped() const { return options_.work.stop != nullptr && options_.work.stop->load(); }
+  void Tell(const ConvertEvent& event) const {
+    if (options_.on_event) options_.on_event(event);
+  }
+  void Announce(std::string_view stage) const { Tell({.stage = stage}); }
+
+  std::span<const BundleJob> jobs_;
+  const WriteOptions& options_;
+  ConversionPlan plan_;
+  std::vector<InputState> inputs_;
+  std::string fingerprint_;
+  std::vector<bool> finished_;     // [outputs] has its name from an earlier call
+  std::vector<OutputFile> files_;  // of the others, in their order
+  StreamState state_;
+  std::vector<uint32_t> member_crcs_;
+  bool resumed_ = false;
+  WriteReport report_;
+  std::atomic<bool> give_up_ = false;
+  std::optional<JournalKeeper> keeper_;
+  // Last: they are waited for before anything they use is gone.
+  std::future<Status> flush_;
+  std::future<Result<std::vector<FileDigest>>> digests_;
+};
 
 }  // namespace
 
-Result<uint64_t> ForecastBundleSize(const PreparedModel& model, Container container) {
-  const auto meter = std::make_shared<Meter>(nullptr, "write");
-  return TRY(PlanBundle(container, TRY(StreamedSections(model, container, {}, meter)))).file_size;
+Result<WriteReport> WriteBundles(std::span<const BundleJob> jobs, const WriteOptions& options) { return Conversion(jobs, options).Run(); }
+
+Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std::span<const fs::path> outputs,
+                                                const WriteOptions& options) {
+  const BundleJob job{.model = &model, .outputs = {outputs.begin(), outputs.end()}};
+  return TRY(WriteBundles(std::span(&job, 1), options)).bundles;
 }
 
-Result<std::vector<WrittenBundle>> WriteBundles(const PreparedModel& model, std::span<const std::filesystem::path> outputs,
-                                                const WriteOptions& options) {
-  TRY(CheckOutputs(outputs, options.replace));
-  std::vector<WrittenBundle> written;
-  for (const std::filesystem::path& path : outputs) {
-    const Container container = TRY(ContainerOf(path));
-    std::vector<SectionToWrite> sections;
-    if (written.empty()) {
-      const auto meter = std::make_shared<Meter>(options.on_event, "write");
-      sections = TRY(StreamedSections(model, container, options, meter));
-    } else {
-      Announce(options, "copy");
-      sections = TRY(CopiedSections(model, container, TRY(ReadBundle(written.front().path))));
-    }
-    OutputFile file = TRY(WritePart(path, container, sections, options));
-    TRY(ProvePart(file, written, options));
-    written.push_back(TRY(Finish(file)));
-  }
-  return written;
+Result<uint64_t> ForecastBundleSize(const PreparedModel& model, Container container) {
+  const BundleJob job{.model = &model, .outputs = {container == Container::kTask ? "a.task" : "a.litertlm"}};
+  return TRY(PlanConversion(std::span(&job, 1))).outputs.front().layout.file_size;
 }
 
 }  // namespace taskpress

@@ -101,6 +101,7 @@ class GgufCheckpoint final : public Checkpoint {
 
   [[nodiscard]] std::span<const CheckpointTensor> tensors() const override { return tensors_; }
   [[nodiscard]] std::string description() const override { return file_->path().string(); }
+  [[nodiscard]] std::vector<std::filesystem::path> files() const override { return {file_->path()}; }
 
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
     const size_t index = TRY(IndexOf(tensor));

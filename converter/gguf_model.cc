@@ -38,6 +38,8 @@ class GgufModelFiles final : public ModelFiles {
     return MakeMemorySource(AsBytes(*model));
   }
 
+  [[nodiscard]] std::vector<std::filesystem::path> files() const override { return {gguf_.file->path()}; }
+
   // In the words of the Hugging Face files.
   Result<ChatFiles> ReadChat() const override {
     const GgufFile& gguf = gguf_.contents;

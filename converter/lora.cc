@@ -129,6 +129,20 @@ class LoraCheckpoint final : public Checkpoint {
     return Format("{} with the adapter {}", base_->description(), adapter_->description());
   }
 
+  [[nodiscard]] std::vector<std::filesystem::path> files() const override {
+    std::vector<std::filesystem::path> all = base_->files();
+    const std::vector<std::filesystem::path> adapter = adapter_->files();
+    for (const std::filesystem::path& weights : adapter) {
+      all.push_back(weights.parent_path() / kConfigFile);
+      all.push_back(weights);
+    }
+    return all;
+  }
+  [[nodiscard]] const CheckpointTensor* Origin(const CheckpointTensor& tensor) const override { return base_->Origin(tensor); }
+  void WillRead(const CheckpointTensor& tensor, int64_t first_row, int64_t num_rows) const override {
+    base_->WillRead(tensor, first_row, num_rows);
+  }
+
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
     TRY(base_->ReadRows(tensor, block, out));
     const auto found = targets_.find(tensor.name);

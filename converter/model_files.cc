@@ -1,10 +1,16 @@
 #include "converter/model_files.h"
 
+#include <array>
+
 #include "converter/gguf_model.h"
 #include "converter/tokenizer_files.h"
 
 namespace taskpress {
 namespace {
+
+// The files beside the weights that ReadTextConfig, LoadTokenizerModel and ReadChatFiles look for.
+constexpr auto kCompanions = std::to_array<std::string_view>(
+    {"config.json", "tokenizer.model", "tokenizer.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"});
 
 class FolderModelFiles final : public ModelFiles {
  public:
@@ -15,6 +21,15 @@ class FolderModelFiles final : public ModelFiles {
   Result<TextConfig> ReadConfig() const override { return ReadTextConfig(folder_ / "config.json"); }
   Result<SharedBytes> ReadTokenizer() const override { return LoadTokenizerModel(folder_); }
   Result<ChatFiles> ReadChat() const override { return ReadChatFiles(folder_); }
+
+  [[nodiscard]] std::vector<std::filesystem::path> files() const override {
+    std::vector<std::filesystem::path> all = checkpoint_->files();
+    std::error_code ignored;
+    for (const std::string_view name : kCompanions) {
+      if (std::filesystem::is_regular_file(folder_ / name, ignored)) all.push_back(folder_ / name);
+    }
+    return all;
+  }
 
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <vector>
 
 #include "converter/chat_metadata.h"
 #include "converter/checkpoint.h"
@@ -25,6 +26,8 @@ class ModelFiles {
   // A SentencePiece ModelProto, checked and, where it had to be rebuilt, proven equal to what it was rebuilt from.
   virtual Result<SharedBytes> ReadTokenizer() const = 0;
   virtual Result<ChatFiles> ReadChat() const = 0;
+  // Every file that any of the above reads.
+  [[nodiscard]] virtual std::vector<std::filesystem::path> files() const = 0;
 };
 
 // Weights are found and their headers checked; nothing else is read. A folder, or a .safetensors, .onnx or .gguf file; of the first three

@@ -20,6 +20,11 @@ class OnnxCheckpoint final : public Checkpoint {
 
   [[nodiscard]] std::span<const CheckpointTensor> tensors() const override { return tensors_; }
   [[nodiscard]] std::string description() const override { return description_; }
+  [[nodiscard]] std::vector<std::filesystem::path> files() const override {
+    std::vector<std::filesystem::path> all = model_.external_files();
+    all.emplace(all.begin(), description_);
+    return all;
+  }
 
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
     const size_t index = TRY(IndexOf(tensor));

@@ -222,4 +222,10 @@ Result<OnnxModel> OnnxModel::Open(const fs::path& file) {
   return model;
 }
 
+std::vector<std::filesystem::path> OnnxModel::external_files() const {
+  std::vector<std::filesystem::path> paths;
+  for (const auto& [location, file] : external_files_) paths.push_back(file->path());
+  return paths;
+}
+
 }  // namespace taskpress

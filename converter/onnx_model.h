@@ -54,6 +54,9 @@ class OnnxModel {
   // Tensors of more than one element inside subgraphs, functions and sparse constants, as lines for a message; they are not read.
   [[nodiscard]] std::span<const std::string> unreachable() const { return unreachable_; }
 
+  // The files of external data, in the order of their names.
+  [[nodiscard]] std::vector<std::filesystem::path> external_files() const;
+
   // Gives the nodes' memory back, once it is known what reads which tensor.
   void ForgetNodes() { nodes_ = {}; }
 

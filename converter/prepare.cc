@@ -6,7 +6,6 @@
 #include "converter/lora.h"
 #include "converter/matformer.h"
 #include "converter/model_family.h"
-#include "converter/model_files.h"
 #include "runtime/bundle_model.h"
 #include "schema/metadata_lint.h"
 #include "schema/tokenizer.h"
@@ -39,6 +38,17 @@ int64_t ScoreLength(int64_t vocab_size, int64_t context) {
 
 namespace {
 
+// Weights once, whoever names them.
+std::vector<std::filesystem::path> InputsOf(const ModelFiles& files, const Checkpoint& merged, const PrepareOptions& options) {
+  std::vector<std::filesystem::path> inputs = files.files();
+  const std::vector<std::filesystem::path> weights = merged.files();
+  std::ranges::copy_if(weights, std::back_inserter(inputs),
+                       [&](const std::filesystem::path& path) { return std::ranges::find(inputs, path) == inputs.end(); });
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(options.slice, ignored)) inputs.emplace_back(options.slice);
+  return inputs;
+}
+
 // An adapter may change weights that the text model does not have or never reads; that is said, and an adapter of nothing else is refused.
 Status NoteAdapterEffect(std::span<const std::string> changed, const TextConfig& config, const std::filesystem::path& adapter,
                          std::vector<std::string>& notes) {
@@ -56,18 +66,23 @@ Status NoteAdapterEffect(std::span<const std::string> changed, const TextConfig&
 }  // namespace
 
 Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options) {
+  const std::unique_ptr<const ModelFiles> files = TRY(OpenModelFiles(checkpoint));
+  return PrepareModel(*files, checkpoint, options);
+}
+
+Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesystem::path& checkpoint, const PrepareOptions& options) {
   const int64_t context = options.model.context;
   if (context < 1 || context > kMaxContext) return Fail(ErrorCode::kUsage, "context {}: from 1 to {} is possible", context, kMaxContext);
-  const std::unique_ptr<const ModelFiles> files = TRY(OpenModelFiles(checkpoint));
-  const TextConfig stored = TRY(files->ReadConfig());
+  const TextConfig stored = TRY(files.ReadConfig());
   const MatformerSlice slice = TRY(ResolveSlice(options.slice, stored));
   PreparedModel model;
   model.config = SliceConfig(stored, slice);
   model.source = checkpoint.string();
+  model.slice = options.slice;
   model.parameters = CountParameters(model.config);
   model.notes = model.config.notes;
 
-  MergedCheckpoint merged{.checkpoint = files->checkpoint(), .changed = {}, .notes = {}};
+  MergedCheckpoint merged{.checkpoint = files.checkpoint(), .changed = {}, .notes = {}};
   if (!options.lora.empty()) merged = TRY(MergeLora(std::move(merged.checkpoint), options.lora));
   model.notes.insert(model.notes.end(), merged.notes.begin(), merged.notes.end());
   if (!merged.changed.empty()) {
@@ -76,6 +91,7 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
     if (skipped > 0)
       model.notes.push_back(Format("the adapter's changes of the {} layers that the slice leaves out are gone with them", skipped));
   }
+  model.inputs = InputsOf(files, *merged.checkpoint, options);
   const std::shared_ptr<const Checkpoint> tensors = TRY(SliceCheckpoint(std::move(merged.checkpoint), stored, slice));
   TextWeights weights = TRY(TextWeights::Bind(tensors, model.config));
   model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
@@ -90,14 +106,14 @@ Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, cons
   model.contract = TRY(CheckTextContract(model.graphs.embedder, per_layer_embedder, model.graphs.prefill_decode));
   model.weights.assign(weights.handed_out().begin(), weights.handed_out().end());
 
-  model.tokenizer = TRY(files->ReadTokenizer());
+  model.tokenizer = TRY(files.ReadTokenizer());
   std::vector<std::byte> scratch;
   const Tokenizer tokenizer = TRY(Tokenizer::FromModel(TRY(ViewOrRead(*model.tokenizer, scratch))));
   if (tokenizer.vocab_size() < model.config.text_vocab_size) {
     return Fail(ErrorCode::kTokenizerModel, "{}: the tokenizer has {} pieces, the model {} tokens; clients stop at an id without a piece",
                 checkpoint.string(), tokenizer.vocab_size(), model.config.text_vocab_size);
   }
-  ChatMetadata chat = TRY(MakeChatMetadata(TRY(files->ReadChat()), tokenizer));
+  ChatMetadata chat = TRY(MakeChatMetadata(TRY(files.ReadChat()), tokenizer));
   model.metadata = std::move(chat.metadata);
   model.notes.insert(model.notes.end(), chat.notes.begin(), chat.notes.end());
   model.metadata.max_num_tokens = static_cast<int32_t>(context);

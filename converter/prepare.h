@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "converter/model_files.h"
 #include "converter/text_config.h"
 #include "converter/text_model.h"
 #include "converter/text_weights.h"
@@ -29,6 +30,8 @@ struct PrepareOptions {
 
 struct PreparedModel {
   std::string source;
+  std::string slice;                          // as it was asked for
+  std::vector<std::filesystem::path> inputs;  // every file that decides what the bundle holds
   TextConfig config;
   ParameterCount parameters;
   TextModel graphs;
@@ -45,6 +48,8 @@ inline constexpr int64_t kMaxContext = 1 << 20;
 // Reads config.json, binds and checks all weights, builds the graphs, derives and lints the metadata. kUsage for a context below 1 or above
 // kMaxContext, kFileNotFound for a checkpoint that is not there, and the errors of all it reads.
 Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options);
+// The same of files that are open already: several models of one checkpoint, such as its slices, share what they read.
+Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesystem::path& checkpoint, const PrepareOptions& options);
 
 // Lengths as clients need them: within the context, ascending from a short one (8 is added when the shortest exceeds 32), no duplicates.
 // kUsage for a length below 1 or above the context.

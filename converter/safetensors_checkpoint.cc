@@ -41,6 +41,21 @@ class SafetensorsCheckpoint final : public Checkpoint {
     return place.file->CheckUnchanged();  // afterwards: until then the file could have been cut
   }
 
+  void WillRead(const CheckpointTensor& tensor, int64_t first_row, int64_t num_rows) const override {
+    const Result<size_t> index = IndexOf(tensor);
+    if (!index) return;
+    const Place& place = places_[*index];
+    const uint64_t row_bytes = place.view->bytes().size() / static_cast<uint64_t>(std::max<int64_t>(1, MatrixRows(place.view->shape())));
+    const auto tensor_begin = static_cast<uint64_t>(place.view->bytes().data() - place.file->bytes().data());
+    place.file->WillRead(tensor_begin + static_cast<uint64_t>(first_row) * row_bytes, static_cast<uint64_t>(num_rows) * row_bytes);
+  }
+
+  [[nodiscard]] std::vector<std::filesystem::path> files() const override {
+    std::vector<std::filesystem::path> paths;
+    for (const SafetensorsFile& file : files_) paths.push_back(file.file()->path());
+    return paths;
+  }
+
  private:
   std::string description_;
   std::vector<SafetensorsFile> files_;

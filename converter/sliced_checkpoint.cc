@@ -25,6 +25,18 @@ class SlicedCheckpoint final : public Checkpoint {
 
   [[nodiscard]] std::span<const CheckpointTensor> tensors() const override { return tensors_; }
   [[nodiscard]] std::string description() const override { return base_->description(); }
+  [[nodiscard]] std::vector<std::filesystem::path> files() const override { return base_->files(); }
+
+  [[nodiscard]] const CheckpointTensor* Origin(const CheckpointTensor& tensor) const override {
+    const CheckpointTensor* own = Find(tensor.name);
+    if (own == nullptr) return nullptr;
+    const Source& source = sources_[static_cast<size_t>(own - tensors_.data())];
+    return source.axis == MatFormerAxis::kLayerRows ? own : base_->Origin(*source.tensor);  // those rows have other numbers
+  }
+  void WillRead(const CheckpointTensor& tensor, int64_t first_row, int64_t num_rows) const override {
+    const Result<size_t> index = IndexOf(tensor);
+    if (index && sources_[*index].axis != MatFormerAxis::kLayerRows) base_->WillRead(*sources_[*index].tensor, first_row, num_rows);
+  }
 
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override {
     const size_t index = TRY(IndexOf(tensor));

@@ -176,9 +176,17 @@ Result<Weight> TextWeights::Make(const Part& part) {
                    *tensor, {.first_row = first_row, .num_rows = count, .first_column = part.first_column, .num_columns = part.columns},
                    values);
              },
+         .origin = checkpoint_->Origin(*bound->tensor),
+         .will_read = [checkpoint = checkpoint_, tensor = bound->tensor](
+                          int64_t first_row, int64_t count) { checkpoint->WillRead(*tensor, first_row, count); },
          .scale_factor = part.scale_factor}));
-    handed_out_.push_back(
-        {.name = part.name, .quant_class = quant_class, .spec = spec, .num_rows = part.num_rows, .columns = part.columns, .rows = rows});
+    handed_out_.push_back({.name = part.name,
+                           .quant_class = quant_class,
+                           .spec = spec,
+                           .source_type = bound->tensor->type,
+                           .num_rows = part.num_rows,
+                           .columns = part.columns,
+                           .rows = rows});
   }
   return Weight{.name = part.name, .type = spec.type, .shape = {part.num_rows, part.columns}, .bytes = rows};
 }

@@ -27,6 +27,7 @@ struct BundleWeight {
   std::string name;
   QuantClass quant_class = QuantClass::kSmall;
   QuantSpec spec;
+  DType source_type = DType::kF32;  // in the checkpoint
   int64_t num_rows = 0;
   int64_t columns = 0;
   std::shared_ptr<const QuantizedRows> rows;

@@ -25,6 +25,7 @@ struct Verb {
 // Each adds its subcommand and flags; the body runs after parsing.
 Verb AddConvert(CLI::App& app);
 Verb AddInspect(CLI::App& app);
+Verb AddPlan(CLI::App& app);
 Verb AddSlice(CLI::App& app);
 Verb AddVerify(CLI::App& app);
 Verb AddRun(CLI::App& app);

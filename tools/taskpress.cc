@@ -6,6 +6,7 @@
 #include <new>
 
 #include "schema/base/sigbus_guard.h"
+#include "schema/base/version.h"
 #include "tools/command.h"
 
 namespace taskpress {
@@ -34,11 +35,11 @@ Result<ExitStatus> Conclude(const Result<ExitStatus>& result) {
 
 int Main(int argc, char** argv) {
   CLI::App app("Makes, inspects, runs and checks on-device Gemma 3n bundles (.task, .litertlm)", "taskpress");
-  app.set_version_flag("--version", "taskpress " TASKPRESS_VERSION);
+  app.set_version_flag("--version", Format("taskpress {}", Version()));
   app.footer(std::string(kFooter));
   app.require_subcommand(1);
-  const std::array verbs{AddConvert(app), AddSlice(app),   AddInspect(app), AddVerify(app), AddRun(app),
-                         AddScore(app),   AddCompare(app), AddBench(app),   AddExplain(app)};
+  const std::array verbs{AddConvert(app), AddPlan(app),  AddSlice(app),   AddInspect(app), AddVerify(app),
+                         AddRun(app),     AddScore(app), AddCompare(app), AddBench(app),   AddExplain(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

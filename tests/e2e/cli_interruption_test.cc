@@ -6,32 +6,21 @@
 #include <thread>
 
 #include "tests/e2e/command_line.h"
-#include "tests/testing/checkpoint_generator.h"
+#include "tests/e2e/wide_checkpoint.h"
 
 namespace taskpress::testing {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// The shape of the micro checkpoint, wider: about 100 MB, so that a conversion lasts long enough to be met in the middle.
 class CliInterruptionTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     shared_ = new TempFolder;
-    fs::create_directory(Wide());
-    OrderedJson config = PresetConfig("micro").value();
-    config["text_config"]["hidden_size"] = 512;
-    config["text_config"]["intermediate_size"] = 2048;
-    config["eos_token_id"] = {1, 10};
-    shared_->Write("wide/config.json", config.dump());
-    for (const char* file : {"tokenizer.model", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"}) {
-      fs::copy(oracle::MicroCheckpoint() / file, Wide() / file);
-    }
-    const TextDimensions dimensions = ReadTextDimensions(Json(config)).value();
-    ASSERT_TRUE(WriteWeights(Wide(), MakeTextTensors(dimensions, 1, 2), 0, false).has_value());
-    ASSERT_GT(fs::file_size(Wide() / "model.safetensors"), 90'000'000U);
+    MakeWideCheckpoint(*shared_);
   }
   static void TearDownTestSuite() { delete shared_; }
   static fs::path Wide() { return shared_->path() / "wide"; }
@@ -80,10 +69,11 @@ TEST_F(CliInterruptionTest, AKilledConversionLeavesNoBundleAndTheNextOneSucceeds
   WaitForPart(process);
   process.Signal(SIGKILL);
   EXPECT_EQ(process.Wait().status, 1000 + SIGKILL);
-  EXPECT_THAT(NamesIn(folder_.path()), ElementsAre("wide.task.part"));
+  EXPECT_THAT(NamesIn(folder_.path()), Contains("wide.task.part"));
+  EXPECT_FALSE(fs::exists(output_));
   const Finished next = Taskpress({"convert", Micro(), "-o", output_.string(), "--context", "64"});
   EXPECT_EQ(next.status, 0) << next.err;
-  EXPECT_THAT(NamesIn(folder_.path()), ElementsAre("wide.task"));
+  EXPECT_THAT(NamesIn(folder_.path()), ElementsAre("SHA256SUMS", "wide.task", "wide.task.lock.json"));
   EXPECT_EQ(Taskpress({"verify", output_.string()}).status, 0);
 }
 

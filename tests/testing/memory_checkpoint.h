@@ -27,6 +27,7 @@ class MemoryCheckpoint final : public Checkpoint {
   [[nodiscard]] std::span<const CheckpointTensor> tensors() const override { return tensors_; }
   Status ReadRows(const CheckpointTensor& tensor, RowBlock block, std::span<float> out) const override;
   [[nodiscard]] std::string description() const override { return "memory"; }
+  [[nodiscard]] std::vector<std::filesystem::path> files() const override { return {}; }
   // Elements that were read so far.
   [[nodiscard]] int64_t elements_read() const { return elements_read_; }
 

@@ -1,0 +1,185 @@
+#include "converter/stream_plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "schema/base/hash.h"
+
+namespace taskpress {
+namespace {
+
+// The name a person knows a buffer by: its first tensor's.
+std::vector<std::string> NamesOfBuffers(const Graph& graph) {
+  std::vector<std::string> names(graph.buffers.size());
+  for (const Subgraph& subgraph : graph.subgraphs) {
+    for (const Tensor& tensor : subgraph.tensors) {
+      if (tensor.buffer == kNone) continue;
+      std::string& name = names[static_cast<size_t>(tensor.buffer)];
+      if (name.empty()) name = tensor.name;
+    }
+  }
+  return names;
+}
+
+// [buffers] the quantization whose scales come out of a buffer's rows, see QuantizationOfBuffer().
+std::vector<int32_t> QuantizationsOfBuffers(const Graph& graph) {
+  std::vector<int32_t> quantizations(graph.buffers.size(), kNone);
+  for (const Subgraph& subgraph : graph.subgraphs) {
+    for (const Tensor& tensor : subgraph.tensors) {
+      if (tensor.buffer == kNone || tensor.quantization == kNone) continue;
+      int32_t& quantization = quantizations[static_cast<size_t>(tensor.buffer)];
+      if (quantization == kNone) quantization = tensor.quantization;
+    }
+  }
+  return quantizations;
+}
+
+uint64_t LengthOf(const ByteSource& bytes) {
+  return bytes.rows() != nullptr ? static_cast<uint64_t>(bytes.rows()->num_rows()) : bytes.size();
+}
+
+std::vector<Place> Shifted(std::span<const Place> places, uint64_t offset) {
+  std::vector<Place> shifted;
+  for (const Place& place : places) shifted.push_back({.file = place.file, .offset = place.offset + offset});
+  return shifted;
+}
+
+// A buffer of a root, at its place in the member.
+struct Placed {
+  uint64_t offset = 0;
+  uint64_t size = 0;
+  std::string name;
+  SharedBytes bytes;
+  std::vector<ScaleTarget> scales;
+};
+
+std::vector<Placed> PlacedBuffers(const MemberRoot& root, size_t root_index) {
+  const std::vector<std::string> names = NamesOfBuffers(*root.graph);
+  const std::vector<int32_t> quantizations = QuantizationsOfBuffers(*root.graph);
+  std::map<int32_t, uint64_t> slots;
+  for (const TfliteImage::ScaleSlot& slot : root.image.pending_scales) slots[slot.quantization] = slot.offset;
+  std::vector<Placed> all;
+  for (const TfliteImage::Placement& placement : root.image.placements) {
+    const auto buffer = static_cast<size_t>(placement.buffer);
+    Placed placed{.offset = root.offset + placement.offset,
+                  .size = placement.size,
+                  .name = names[buffer],
+                  .bytes = root.graph->buffers[buffer].bytes,
+                  .scales = {}};
+    const RowSource* rows = placed.bytes->rows();
+    const auto slot = slots.find(quantizations[buffer]);
+    if (rows != nullptr && slot != slots.end()) {
+      const auto count = static_cast<uint64_t>(rows->num_rows() * rows->scales_per_row());
+      placed.scales.push_back({.root = root_index, .offset = slot->second, .count = count});
+    }
+    all.push_back(std::move(placed));
+  }
+  return all;
+}
+
+}  // namespace
+
+StreamMember StreamPlan::AddMember(std::vector<MemberRoot> roots, std::span<const Place> places) {
+  StreamMember member;
+  std::vector<Placed> buffers;
+  for (MemberRoot& root : roots) {
+    member.size = std::max(member.size, root.offset + root.image.size);
+    std::ranges::move(PlacedBuffers(root, roots_.size()), std::back_inserter(buffers));
+    member.extents.push_back({.offset = root.offset, .size = root.image.root.size(), .is_root = true, .index = roots_.size()});
+    roots_.push_back({.bytes = std::move(root.image.root), .places = Shifted(places, root.offset)});
+  }
+  // The widest first among those that begin together.
+  std::ranges::stable_sort(buffers,
+                           [](const Placed& a, const Placed& b) { return a.offset != b.offset ? a.offset < b.offset : a.size > b.size; });
+  for (Placed& buffer : buffers) {
+    const bool part_of_last = !member.extents.back().is_root && member.extents.back().offset == buffer.offset;
+    if (part_of_last) {
+      std::vector<ScaleTarget>& scales = constants_.back().scales;
+      scales.insert(scales.end(), buffer.scales.begin(), buffer.scales.end());
+      continue;
+    }
+    member.extents.push_back({.offset = buffer.offset, .size = buffer.size, .is_root = false, .index = constants_.size()});
+    AddConstant({.name = std::move(buffer.name),
+                 .bytes = std::move(buffer.bytes),
+                 .places = Shifted(places, buffer.offset),
+                 .scales = std::move(buffer.scales)});
+  }
+  std::ranges::sort(member.extents, {}, &StreamMember::Extent::offset);
+  return member;
+}
+
+void StreamPlan::AddConstant(StreamConstant constant) {
+  const RowSource* rows = constant.bytes->rows();
+  const void* origin = rows != nullptr ? rows->origin() : nullptr;
+  const auto known = origin != nullptr ? group_of_origin_.find(origin) : group_of_origin_.end();
+  if (known == group_of_origin_.end()) {
+    if (origin != nullptr) group_of_origin_[origin] = groups_.size();
+    groups_.push_back({.constants = {}, .rows = rows != nullptr});
+  }
+  StreamGroup& group = known == group_of_origin_.end() ? groups_.back() : groups_[known->second];
+  group.constants.push_back(constants_.size());
+  group.length = std::max(group.length, LengthOf(*constant.bytes));
+  bytes_ += constant.bytes->size();
+  constants_.push_back(std::move(constant));
+}
+
+void StreamPlan::Cut(uint64_t unit_bytes) {
+  units_ = 0;
+  unit_bytes_ = 0;
+  for (StreamGroup& group : groups_) {
+    uint64_t each = 0;  // bytes of one row of all constants, scales included
+    for (const size_t constant : group.constants) {
+      const RowSource* rows = constants_[constant].bytes->rows();
+      each += rows != nullptr ? rows->row_bytes() + static_cast<uint64_t>(rows->scales_per_row()) * sizeof(float) : 1;
+    }
+    group.step = std::max<uint64_t>(1, unit_bytes / std::max<uint64_t>(1, each));
+    group.first_unit = units_;
+    units_ += (group.length + group.step - 1) / group.step;
+    unit_bytes_ = std::max(unit_bytes_, std::min(group.step, group.length) * each);
+  }
+}
+
+const StreamGroup& StreamPlan::GroupOf(uint64_t unit) const {
+  return *std::prev(std::ranges::upper_bound(groups_, unit, {}, &StreamGroup::first_unit));
+}
+
+std::vector<StreamPiece> StreamPlan::PiecesOf(uint64_t unit) const {
+  const StreamGroup& group = GroupOf(unit);
+  const uint64_t first = (unit - group.first_unit) * group.step;
+  std::vector<StreamPiece> pieces;
+  for (const size_t constant : group.constants) {
+    const uint64_t length = LengthOf(*constants_[constant].bytes);
+    if (first < length) pieces.push_back({.constant = constant, .first = first, .count = std::min(group.step, length - first)});
+  }
+  return pieces;
+}
+
+std::vector<uint64_t> StreamPlan::DoneBefore(uint64_t unit) const {
+  std::vector<uint64_t> done(constants_.size());
+  for (const StreamGroup& group : groups_) {
+    if (unit <= group.first_unit) continue;
+    const uint64_t upto = std::min(group.length, (unit - group.first_unit) * group.step);
+    for (const size_t constant : group.constants) done[constant] = std::min(upto, LengthOf(*constants_[constant].bytes));
+  }
+  return done;
+}
+
+uint64_t BytesOf(const StreamConstant& constant, uint64_t count) {
+  const RowSource* rows = constant.bytes->rows();
+  return rows != nullptr ? count * rows->row_bytes() : count;
+}
+
+uint32_t MemberCrc(const StreamPlan& plan, const StreamMember& member, std::span<const uint32_t> crcs, uint64_t from) {
+  uint32_t crc = 0;
+  uint64_t end = from;
+  for (const StreamMember::Extent& extent : member.extents) {
+    if (extent.offset < from) continue;
+    crc = Crc32Zeros(crc, extent.offset - end);
+    const uint32_t own = extent.is_root ? Crc32(0, plan.roots()[extent.index].bytes) : crcs[extent.index];
+    crc = Crc32Combine(crc, own, extent.size);
+    end = extent.offset + extent.size;
+  }
+  return Crc32Zeros(crc, member.size - end);
+}
+
+}  // namespace taskpress

@@ -1,0 +1,171 @@
+#include "tools/convert_arguments.h"
+
+#include <charconv>
+
+#include "converter/convert.h"
+#include "schema/base/checked_math.h"
+
+namespace taskpress {
+namespace {
+
+constexpr std::string_view kWholeModel = "e4b";
+
+Result<std::vector<int64_t>> AskedPrefillLengths(const ConvertArguments& arguments) {
+  if (!arguments.prefill.empty()) return ParseLengths("--prefill", arguments.prefill);
+  std::vector<int64_t> lengths = TextModelOptions{}.prefill_lengths;
+  std::erase_if(lengths, [&](int64_t length) { return length > arguments.context; });
+  return lengths;
+}
+
+Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
+  if (arguments.modalities != "text") {
+    return Fail(ErrorCode::kModalityNotAvailable, "--modalities {}: this version converts text only", arguments.modalities);
+  }
+  if (arguments.method != "absmax") return Fail(ErrorCode::kRecipeSyntax, "--method {}: this version knows absmax", arguments.method);
+  if (arguments.window != "gather" && arguments.window != "mask")
+    return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
+  if (arguments.context < 16 || arguments.context > kMaxContext) {
+    return Fail(ErrorCode::kUsage, "--context {}: from 16 to {} is possible", arguments.context, kMaxContext);
+  }
+  PrepareOptions options;
+  options.recipe = TRY(RecipeFromName(arguments.quant));
+  options.lora = arguments.lora;
+  for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
+  options.model.context = arguments.context;
+  options.model.window = arguments.window == "mask" ? WindowForm::kMask : WindowForm::kGather;
+  options.model.prefill_lengths = TRY(PrefillLengths(TRY(AskedPrefillLengths(arguments)), arguments.context));
+  options.score_signature = arguments.score_signature;
+  return options;
+}
+
+// The folder's name, which may hold dots, or the file's without its extension.
+std::string NameOfCheckpoint(const std::filesystem::path& checkpoint) {
+  std::error_code ignored;
+  const std::filesystem::path source = std::filesystem::absolute(checkpoint, ignored).lexically_normal();
+  if (!source.has_filename()) return source.parent_path().filename().string();
+  return (std::filesystem::is_directory(source, ignored) ? source.filename() : source.stem()).string();
+}
+
+// A folder takes both containers, named after the checkpoint, and after the slice where there are several.
+void AddOutputPaths(const std::string& output, const std::string& name, std::vector<std::filesystem::path>& paths) {
+  const std::filesystem::path path = output;
+  std::error_code ignored;
+  if (!output.ends_with('/') && !std::filesystem::is_directory(path, ignored)) {
+    paths.push_back(path);
+    return;
+  }
+  paths.push_back(path / (name + ".litertlm"));
+  paths.push_back(path / (name + ".task"));
+}
+
+// Each -o belongs to the --slice before it. CLI11 keeps the order of options.
+void PairSlicesWithOutputs(const CLI::App& verb, const CLI::Option* slice, const CLI::Option* output, ConvertArguments& arguments) {
+  size_t slices = 0;
+  arguments.slice_of_output.clear();
+  for (const CLI::Option* option : verb.parse_order()) {
+    if (option == slice) ++slices;
+    if (option == output) arguments.slice_of_output.push_back(slices);
+  }
+}
+
+Status CheckPairs(const ConvertArguments& arguments) {
+  if (arguments.slices.size() < 2) return {};
+  std::vector<bool> used(arguments.slices.size());
+  for (size_t i = 0; i < arguments.outputs.size(); ++i) {
+    const size_t before = arguments.slice_of_output[i];
+    if (before == 0) {
+      return Fail(ErrorCode::kUsage, "-o {}: with several slices every output stands behind its --slice", arguments.outputs[i]);
+    }
+    used[before - 1] = true;
+  }
+  for (size_t i = 0; i < used.size(); ++i) {
+    if (!used[i]) return Fail(ErrorCode::kUsage, "--slice {}: no output follows it", arguments.slices[i]);
+  }
+  return {};
+}
+
+}  // namespace
+
+void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& arguments, bool output_required) {
+  verb.add_option("checkpoint", arguments->checkpoint, "a Hugging Face folder, or a .safetensors, .gguf or .onnx file")->required();
+  CLI::Option* output = verb.add_option("-o,--output", arguments->outputs, "FILE.task, FILE.litertlm, or a folder for both; repeatable")
+                            ->required(output_required);
+  CLI::Option* slice =
+      verb.add_option("--slice", arguments->slices,
+                      "e4b: as stored; e2b, a published name or size (\"E2.54B\"), or a JSON file {\"ffn\": .., \"skip\": [..]}; "
+                      "repeatable, each followed by its outputs");
+  for (CLI::Option* option : {output, slice}) option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  verb.parse_complete_callback([&verb, arguments, slice, output] { PairSlicesWithOutputs(verb, slice, output, *arguments); });
+  verb.add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();
+  verb.add_option("--tensor-type", arguments->tensor_types,
+                  "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");
+  verb.add_option("--lora", arguments->lora, "folder of a PEFT adapter to merge into the weights");
+  verb.add_option("--method", arguments->method, "how scales are chosen")->capture_default_str();
+  verb.add_option("--window", arguments->window, "how sliding layers read the cache: gather or mask")->capture_default_str();
+  verb.add_option("--context", arguments->context, "KV cache length")->capture_default_str();
+  verb.add_option("--prefill", arguments->prefill, "signature lengths, 8,32,128,1024; a short one is added when missing");
+  verb.add_option("--modalities", arguments->modalities, "text")->capture_default_str();
+  verb.add_flag("--score-signature", arguments->score_signature, "add a signature with the logits of every position, for evaluation");
+  verb.add_option("--threads", arguments->threads, "0: all cores")->capture_default_str();
+  verb.add_option("--memory-limit", arguments->memory_limit, "of anonymous memory; 256M or more")->capture_default_str();
+  verb.add_flag("--json", arguments->json, "one JSON document");
+}
+
+Result<PreparedJobs> PrepareJobs(const ConvertArguments& arguments) {
+  TRY(CheckPairs(arguments));
+  PrepareOptions options = TRY(OptionsFrom(arguments));
+  PreparedJobs prepared;
+  prepared.files = TRY(OpenModelFiles(arguments.checkpoint));
+  prepared.slices = arguments.slices;
+  if (prepared.slices.empty()) prepared.slices.emplace_back(kWholeModel);
+  for (const std::string& slice : prepared.slices) {
+    options.slice = slice;
+    prepared.models.push_back(TRY(PrepareModel(*prepared.files, arguments.checkpoint, options)));
+  }
+  for (const PreparedModel& model : prepared.models) prepared.jobs.push_back({.model = &model, .outputs = {}});
+  const bool several = prepared.slices.size() > 1;
+  for (size_t i = 0; i < arguments.outputs.size(); ++i) {
+    const size_t job = several ? arguments.slice_of_output[i] - 1 : 0;
+    std::string name = NameOfCheckpoint(arguments.checkpoint);
+    if (several) name += "-" + std::filesystem::path(prepared.slices[job]).stem().string();
+    AddOutputPaths(arguments.outputs[i], name, prepared.jobs[job].outputs);
+  }
+  return prepared;
+}
+
+Result<uint64_t> ParseBytes(std::string_view option, const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, text.data() + text.size());
+  int shift = -1;
+  if (unit.empty()) shift = 0;
+  if (unit == "K" || unit == "k") shift = 10;
+  if (unit == "M" || unit == "m") shift = 20;
+  if (unit == "G" || unit == "g") shift = 30;
+  const std::optional<uint64_t> bytes = shift < 0 ? std::nullopt : CheckedMul(value, uint64_t{1} << shift);
+  if (error != std::errc() || !bytes) return Fail(ErrorCode::kUsage, "{} {}: a number of bytes, or 256M, 1G", option, text);
+  return *bytes;
+}
+
+Result<uint64_t> ParseMemoryLimit(const std::string& text) {
+  const uint64_t bytes = TRY(ParseBytes("--memory-limit", text));
+  if (bytes < kLeastMemoryLimit) {
+    return Fail(ErrorCode::kUsage, "--memory-limit {}: a conversion needs {} bytes (256M) or more", text, kLeastMemoryLimit);
+  }
+  return bytes;
+}
+
+std::vector<std::pair<std::string, std::string>> RecordedOptions(const ConvertArguments& arguments) {
+  std::string rules;
+  for (const std::string& rule : arguments.tensor_types) rules += (rules.empty() ? "" : " ") + rule;
+  return {{"quant", arguments.quant},
+          {"tensor-type", rules},
+          {"method", arguments.method},
+          {"window", arguments.window},
+          {"context", std::to_string(arguments.context)},
+          {"prefill", arguments.prefill},
+          {"modalities", arguments.modalities},
+          {"score-signature", arguments.score_signature ? "true" : "false"}};
+}
+
+}  // namespace taskpress
