@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/kernels/native/in_place_fully_connected.h"
 #include "runtime/kernels/native/native.h"
 #include "runtime/kernels/op_shapes.h"
 #include "runtime/kernels/reference/reference.h"
@@ -45,10 +46,13 @@ class ExecutorBuilder {
 
  private:
   BoundTensor& TensorAt(TensorId id) { return executor_.tensors_[static_cast<size_t>(id)]; }
-  bool fast() const { return shared_.kernels() == Kernels::kXnnpack; }
+  bool fast() const { return shared_.kernels() != Kernels::kReference; }
+  bool packs() const { return shared_.kernels() == Kernels::kXnnpack; }
 
   Status AllocateArena();
   std::vector<bool> FindConstantsReadByVectorLoops() const;
+  bool ReadsHalves(const Op& op, size_t input) const;
+  std::vector<bool> FindUsedTensors() const;
   Status BindTensors();
   Status BindTensor(TensorId id, bool padded);
   OpContext ContextOf(int32_t op);
@@ -72,7 +76,7 @@ class ExecutorBuilder {
 Status ExecutorBuilder::AllocateArena() {
   quantized_of_op_.assign(subgraph_.ops.size(), kNone);
   const size_t first_copy = plan_.storages.size();
-  if (fast()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_);
+  if (packs()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_);
   for (const QuantizedInputPlan& input : quantized_plans_) {
     plan_.storages.push_back({.bytes = QuantizedInputBytes(input), .first = input.ops.front(), .last = input.ops.back()});
   }
@@ -87,7 +91,8 @@ Status ExecutorBuilder::AllocateArena() {
   return {};
 }
 
-// Weights are packed and tables are read row by row; everything else constant is an operand of vector loops.
+// Weights are packed, or read in place by loops of ours that keep inside; tables are read row by row. Everything else constant is an
+// operand of XNNPACK's vector loops.
 std::vector<bool> ExecutorBuilder::FindConstantsReadByVectorLoops() const {
   std::vector<bool> found(subgraph_.tensors.size());
   if (!fast()) return found;
@@ -104,15 +109,22 @@ std::vector<bool> ExecutorBuilder::FindConstantsReadByVectorLoops() const {
   return found;
 }
 
-Status ExecutorBuilder::BindTensors() {
-  const std::vector<bool> padded = FindConstantsReadByVectorLoops();
-  executor_.tensors_.resize(subgraph_.tensors.size());
-  // Constants that no live op touches stay unread.
+// Weights that the graph dequantizes from f16 are read as they are, not as a copy of twice the size.
+bool ExecutorBuilder::ReadsHalves(const Op& op, size_t input) const {
+  if (shared_.kernels() != Kernels::kInPlace || op.kind != OpKind::kFullyConnected || input != 1) return false;
+  const Placement& placement = plan_.placements[static_cast<size_t>(op.inputs[1])];
+  return placement.kind == Placement::Kind::kDequantized && placement.offset == 0 &&
+         subgraph_.tensors[static_cast<size_t>(placement.index)].type == DType::kF16;
+}
+
+// Constants that no live op touches stay unread.
+std::vector<bool> ExecutorBuilder::FindUsedTensors() const {
   std::vector<bool> used(subgraph_.tensors.size());
   for (const std::vector<int32_t>* ops : {&plan_.ops, &plan_.elided}) {
     for (const int32_t index : *ops) {
-      for (const TensorId input : subgraph_.ops[static_cast<size_t>(index)].inputs) {
-        if (input != kNone) used[static_cast<size_t>(input)] = true;
+      const Op& op = subgraph_.ops[static_cast<size_t>(index)];
+      for (size_t i = 0; i < op.inputs.size(); ++i) {
+        if (op.inputs[i] != kNone && !ReadsHalves(op, i)) used[static_cast<size_t>(op.inputs[i])] = true;
       }
     }
   }
@@ -120,7 +132,20 @@ Status ExecutorBuilder::BindTensors() {
     if (input != kNone) used[static_cast<size_t>(input)] = true;
   }
   for (const TensorId output : subgraph_.outputs) used[static_cast<size_t>(output)] = true;
+  return used;
+}
+
+Status ExecutorBuilder::BindTensors() {
+  const std::vector<bool> padded = FindConstantsReadByVectorLoops();
+  const std::vector<bool> used = FindUsedTensors();
+  executor_.tensors_.resize(subgraph_.tensors.size());
   for (size_t i = 0; i < used.size(); ++i) {
+    const Tensor& tensor = subgraph_.tensors[i];
+    BoundTensor& bound = executor_.tensors_[i];
+    bound.name = tensor.name;
+    bound.type = tensor.type;
+    bound.shape = tensor.shape;
+    bound.elements = NumElements(tensor.shape).value_or(0);
     const Placement& placement = plan_.placements[i];
     const bool constant = placement.kind == Placement::Kind::kConstant || placement.kind == Placement::Kind::kDequantized;
     if (constant && !used[i]) continue;
@@ -130,12 +155,7 @@ Status ExecutorBuilder::BindTensors() {
 }
 
 Status ExecutorBuilder::BindTensor(TensorId id, bool padded) {
-  const Tensor& tensor = subgraph_.tensors[static_cast<size_t>(id)];
   BoundTensor& bound = TensorAt(id);
-  bound.name = tensor.name;
-  bound.type = tensor.type;
-  bound.shape = tensor.shape;
-  bound.elements = NumElements(tensor.shape).value_or(0);
   const Placement& placement = plan_.placements[static_cast<size_t>(id)];
   switch (placement.kind) {
     case Placement::Kind::kUnused:
@@ -175,7 +195,8 @@ OpContext ExecutorBuilder::ContextOf(int32_t index) {
     context.mean_of_squares = true;
   }
   for (const TensorId output : op.outputs) context.outputs.push_back(&TensorAt(output));
-  if (fast()) context.packed_weights = &shared_.packed_weights();
+  if (ReadsHalves(op, 1)) context.halves = &TensorAt(plan_.placements[static_cast<size_t>(op.inputs[1])].index);
+  if (packs()) context.packed_weights = &shared_.packed_weights();
   const int32_t quantized = quantized_of_op_[static_cast<size_t>(index)];
   if (quantized != kNone) context.quantized_input = &quantized_[static_cast<size_t>(quantized)];
   return context;
@@ -194,8 +215,12 @@ Status ExecutorBuilder::AddSteps(int32_t index) {
   return {};
 }
 
-// XNNPACK first, then our loops, then the oracle; what was chosen shows in steps().
+// Weights in place if asked for, XNNPACK, then our loops, then the oracle; what was chosen shows in steps().
 Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind& kind) const {
+  if (shared_.kernels() == Kernels::kInPlace) {
+    kind = KernelKind::kNative;
+    if (StepPtr step = TRY(MakeInPlaceFullyConnected(context))) return step;
+  }
   if (fast()) {
     kind = KernelKind::kXnnpack;
     if (StepPtr step = TRY(MakeXnnpackStep(context))) return step;
@@ -224,7 +249,7 @@ Result<Executor> Executor::Create(const Graph& graph, int32_t subgraph, SharedRu
   if (subgraph < 0 || static_cast<size_t>(subgraph) >= graph.subgraphs.size()) {
     return Fail(ErrorCode::kTfliteReference, "subgraph {} does not exist, the model has {}", subgraph, graph.subgraphs.size());
   }
-  const PlanOptions options{.fuse_mean_of_squares = shared.kernels() == Kernels::kXnnpack};
+  const PlanOptions options{.fuse_mean_of_squares = shared.kernels() != Kernels::kReference};
   return ExecutorBuilder(graph, subgraph, shared, externals).Build(TRY(MakePlan(graph, subgraph, externals, options)));
 }
 

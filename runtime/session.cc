@@ -74,8 +74,10 @@ Status Session::Impl::Initialize(SessionOptions options) {
     }
     per_layer_embedder_ = TRY(RowEmbedder::Create(*model_.per_layer_embedder, *shared_, signatures.per_layer_size));
   }
+  // Where memory counts, slots of the caches that no token has reached should take none.
+  const Pages pages = options.kernels == Kernels::kInPlace ? Pages::kSmall : Pages::kHuge;
   for (const StateTensor& state : signatures.states) {
-    states_.push_back(TRY(TensorBuffer::Make(NumBytes(state.type, state.shape).value_or(0))));
+    states_.push_back(TRY(TensorBuffer::Make(NumBytes(state.type, state.shape).value_or(0), pages)));
   }
   Reset();
   decode_.signature = std::move(signatures.decode);

@@ -7,7 +7,8 @@
 
 namespace taskpress {
 
-// Runs on the reference kernels, which read the weights where they are: no packed copy, so it needs little memory beside the KV cache.
+// Runs on kernels that read the weights where they are: no packed copy, and of the KV caches only the slots that are written. Time and
+// memory stay small beside those of writing the bundle.
 // kSmokeFailed, kNotFinite.
 Status SmokeRun(const TextModel& graphs, const BundleMetadata& metadata, int threads);
 

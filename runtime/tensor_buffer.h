@@ -14,15 +14,19 @@ inline constexpr uint64_t kTensorAlignment = 64;
 // Readable bytes behind every tensor that XNNPACK sees. XNN_EXTRA_BYTES is 16 (128 on one DSP).
 inline constexpr uint64_t kTensorPadding = 128;
 
+// What backs a large buffer. Huge pages are faster to stream; small ones keep what nobody wrote to out of memory.
+enum class Pages : uint8_t { kHuge, kSmall };
+
 class TensorBuffer {
  public:
   TensorBuffer() = default;
   // Uninitialised. kOutOfMemory.
-  static Result<TensorBuffer> Make(uint64_t bytes);
+  static Result<TensorBuffer> Make(uint64_t bytes, Pages pages = Pages::kHuge);
 
   [[nodiscard]] std::byte* data() const { return data_.get(); }
   [[nodiscard]] uint64_t size() const { return size_; }
   [[nodiscard]] ByteSpan bytes() const { return {data_.get(), size_}; }
+  // Gives a large buffer's pages back to the system, so zeros that nobody overwrites need no memory.
   void Zero();
 
  private:

@@ -15,16 +15,20 @@ struct pthreadpool;
 
 namespace taskpress {
 
+// What workers do between two pieces of work. Spinning answers within a microsecond, but takes its CPU from whoever else is there: with a
+// compiler beside it, spinning workers cost eight times the CPU time of the work itself.
+enum class IdleWorkers : uint8_t { kSpin, kSleep };
+
 class ThreadPool {
  public:
   // `threads` = 0: one per CPU this process may run on. 1: no worker, everything happens on the caller's thread. kOutOfMemory.
-  static Result<ThreadPool> Create(int threads);
+  static Result<ThreadPool> Create(int threads, IdleWorkers idle = IdleWorkers::kSpin);
 
   [[nodiscard]] int threads() const { return threads_; }
-  // For XNNPACK; null for one thread.
-  [[nodiscard]] pthreadpool* handle() const { return pool_.get(); }
+  // For XNNPACK; null for one thread, and when workers sleep: XNNPACK's operators would let them spin.
+  [[nodiscard]] pthreadpool* handle() const { return idle_ == IdleWorkers::kSpin ? pool_.get() : nullptr; }
   // The handle when `elements` are worth waking a worker, else null: then the caller's thread does all.
-  [[nodiscard]] pthreadpool* HandleFor(int64_t elements) const { return elements >= kMinElements ? pool_.get() : nullptr; }
+  [[nodiscard]] pthreadpool* HandleFor(int64_t elements) const { return elements >= kMinElements ? handle() : nullptr; }
 
   // Calls task(i) for every i in [0, count), on all threads.
   template <typename Task>
@@ -48,11 +52,12 @@ class ThreadPool {
   struct Destroy {
     void operator()(pthreadpool* pool) const;
   };
-  ThreadPool(pthreadpool* pool, int threads) : pool_(pool), threads_(threads) {}
+  ThreadPool(pthreadpool* pool, int threads, IdleWorkers idle) : pool_(pool), threads_(threads), idle_(idle) {}
   void Run(int64_t count, void (*task)(void*, size_t), void* context) const;
 
   std::unique_ptr<pthreadpool, Destroy> pool_;
   int threads_;
+  IdleWorkers idle_;
 };
 
 }  // namespace taskpress

@@ -25,7 +25,11 @@ Result<StepPtr> MakeXnnBatchMatMul(const OpContext& context) {
                                                                                                                      std::byte* workspace) {
     return xnn_setup_batch_matrix_multiply_nc_f32(matmul, workspace, a, b, out);
   };
-  return std::make_unique<XnnWorkspaceStep<decltype(bind)>>(std::move(op), threads, bytes, bind);
+  // Some kernels of XNNPACK take four rows of the right operand at a time and expect zeros behind the last; what packs a matrix that is not
+  // transposed leaves there what it finds (seen with AVX2, version 2024-11-08).
+  constexpr int64_t kRowsAtATime = 4;
+  const Scratch scratch = !attributes.adj_y && shape.k % kRowsAtATime != 0 ? Scratch::kZeros : Scratch::kAnything;
+  return std::make_unique<XnnWorkspaceStep<decltype(bind)>>(std::move(op), threads, bytes, bind, scratch);
 }
 
 }  // namespace taskpress

@@ -130,6 +130,7 @@ Result<StepPtr> MakeQuantizeRows(const OpContext& context, const QuantizedInput&
 Result<StepPtr> MakeXnnFullyConnected(const OpContext& context) {
   const FullyConnectedShape shape = TRY(CheckFullyConnected(context));
   const BoundTensor& weights = context.in(1);
+  if (context.packed_weights == nullptr) return nullptr;
   if (!weights.is_constant() || (context.has_input(2) && !context.in(2).is_constant())) return nullptr;
   if (!shape.integer_weights && shape.out < kNarrow) return nullptr;  // a native kernel adds up as the client does
   const float* bias = context.has_input(2) ? context.in(2).as<float>() : nullptr;

@@ -4,6 +4,7 @@
 
 #include <xnnpack.h>
 
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -45,15 +46,24 @@ class XnnStep final : public Step {
   pthreadpool* threads_;
 };
 
+// What an operator expects to find in its scratch memory, where other steps have left their numbers.
+enum class Scratch : uint8_t { kAnything, kZeros };
+
 // The same for operators with scratch memory: `bind` sets the operator up once the scratch memory exists.
 template <typename BindOperator>
 class XnnWorkspaceStep final : public Step {
  public:
-  XnnWorkspaceStep(XnnOperator op, pthreadpool* threads, uint64_t workspace_bytes, BindOperator bind)
-      : op_(std::move(op)), threads_(threads), workspace_bytes_(workspace_bytes), bind_(std::move(bind)) {}
+  XnnWorkspaceStep(XnnOperator op, pthreadpool* threads, uint64_t workspace_bytes, BindOperator bind, Scratch scratch = Scratch::kAnything)
+      : op_(std::move(op)), threads_(threads), workspace_bytes_(workspace_bytes), bind_(std::move(bind)), scratch_(scratch) {}
   [[nodiscard]] uint64_t workspace_bytes() const override { return workspace_bytes_; }
-  Status Bind(std::byte* workspace) override { return Check(bind_(op_.get(), workspace)); }
-  Status Run() override { return Check(xnn_run_operator(op_.get(), threads_)); }
+  Status Bind(std::byte* workspace) override {
+    workspace_ = workspace;
+    return Check(bind_(op_.get(), workspace));
+  }
+  Status Run() override {
+    if (scratch_ == Scratch::kZeros) std::memset(workspace_, 0, workspace_bytes_);
+    return Check(xnn_run_operator(op_.get(), threads_));
+  }
 
  private:
   static Status Check(xnn_status status) {
@@ -65,6 +75,8 @@ class XnnWorkspaceStep final : public Step {
   pthreadpool* threads_;
   uint64_t workspace_bytes_;
   BindOperator bind_;
+  Scratch scratch_;
+  std::byte* workspace_ = nullptr;
 };
 
 // The families; null when XNNPACK has no operator for these types or shapes.

@@ -59,6 +59,9 @@ struct FullyConnectedShape {
 };
 Result<FullyConnectedShape> CheckFullyConnected(const OpContext& context);
 
+// 255 * 128 per product: integer sums of longer rows could leave int32.
+inline constexpr int64_t kMaxIntegerColumns = 65536;
+
 // FULLY_CONNECTED with such weights, and lookups in such tables, need scales.
 bool HasIntegerWeights(DType weights);
 

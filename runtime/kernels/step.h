@@ -67,8 +67,9 @@ struct OpContext {
   std::vector<const BoundTensor*> inputs;  // null for an absent optional input
   std::vector<const BoundTensor*> outputs;
   const ThreadPool& threads;
-  PackedWeights* packed_weights = nullptr;          // only with XNNPACK kernels
+  PackedWeights* packed_weights = nullptr;          // only where weights may be packed (Kernels::kXnnpack)
   const QuantizedInput* quantized_input = nullptr;  // the int8 copy of a FULLY_CONNECTED's input, when one is planned
+  const BoundTensor* halves = nullptr;              // kInPlace: the f16 constant behind a FULLY_CONNECTED's weights, which have no bytes
   bool mean_of_squares = false;                     // a MEAN that squares its input itself (Plan::squared_inputs)
 
   [[nodiscard]] const BoundTensor& in(size_t i) const { return *inputs[i]; }

@@ -20,7 +20,7 @@ using testing::RandomFloats;
 using testing::RunGraph;
 using testing::ToyGraph;
 
-constexpr std::array kBothKernels = {Kernels::kReference, Kernels::kXnnpack};
+constexpr std::array kAllKernels = {Kernels::kReference, Kernels::kXnnpack, Kernels::kInPlace};
 
 TEST(ArenaTest, TensorsThatLiveTogetherNeverOverlap) {
   std::mt19937 engine(1);
@@ -70,7 +70,7 @@ TEST(PlanTest, ReshapesAndContiguousSlicesAreViews) {
   EXPECT_EQ(plan.values[static_cast<size_t>(flat)], rows);
   std::vector<float> values(24);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
-  for (const Kernels kernels : kBothKernels) {
+  for (const Kernels kernels : kAllKernels) {
     EXPECT_THAT(RunGraph(graph, {values}, {.kernels = kernels}).value().floats(), ElementsAre(144, 169, 196, 225, 256, 289));
   }
 }
@@ -113,7 +113,7 @@ StateGraph MakeStateGraph(bool read_old) {
 }
 
 TEST(StateTest, IsUpdatedInPlaceWhenNobodyReadsTheOldOne) {
-  for (const Kernels kernels : kBothKernels) {
+  for (const Kernels kernels : kAllKernels) {
     const StateGraph state = MakeStateGraph(/*read_old=*/false);
     const auto shared = SharedRuntime::Create({.kernels = kernels, .threads = 1}).value();
     TensorBuffer buffer = TensorBuffer::Make(8 * sizeof(float)).value();
@@ -133,7 +133,7 @@ TEST(StateTest, IsUpdatedInPlaceWhenNobodyReadsTheOldOne) {
 }
 
 TEST(StateTest, IsCopiedBackWhenTheOldOneIsReadAfterTheUpdate) {
-  for (const Kernels kernels : kBothKernels) {
+  for (const Kernels kernels : kAllKernels) {
     const StateGraph state = MakeStateGraph(/*read_old=*/true);
     const auto shared = SharedRuntime::Create({.kernels = kernels, .threads = 1}).value();
     TensorBuffer buffer = TensorBuffer::Make(8 * sizeof(float)).value();
@@ -158,7 +158,7 @@ TEST(StateTest, AnUpdateThatReadsItsOwnOperandIsNotInPlace) {
   const TensorId out = toy.Op(OpKind::kDynamicUpdateSlice, {in, first, toy.Ints({1, 0})}, {3, 2});
   toy.Output("state", out);
   const Graph graph = toy.Take();
-  for (const Kernels kernels : kBothKernels) {
+  for (const Kernels kernels : kAllKernels) {
     const auto shared = SharedRuntime::Create({.kernels = kernels, .threads = 1}).value();
     TensorBuffer buffer = TensorBuffer::Make(6 * sizeof(float)).value();
     auto* values = reinterpret_cast<float*>(buffer.data());
@@ -172,7 +172,7 @@ TEST(StateTest, AnUpdateThatReadsItsOwnOperandIsNotInPlace) {
 
 TEST(StateTest, AnInputThatIsNoStateKeepsItsValue) {
   const StateGraph state = MakeStateGraph(/*read_old=*/false);
-  for (const Kernels kernels : kBothKernels) {
+  for (const Kernels kernels : kAllKernels) {
     const auto shared = SharedRuntime::Create({.kernels = kernels, .threads = 1}).value();
     Executor executor = Executor::Create(state.graph, 0, *shared).value();
     std::ranges::fill(executor.InputAs<float>(state.state_in), 7.0F);
@@ -227,7 +227,7 @@ Graph LazyGraph(const std::shared_ptr<LazyRows>& rows) {
 
 TEST(ConstantTest, RowsThatAreQuantizedOnDemandBringTheirScales) {
   const Graph graph = LazyGraph(std::make_shared<LazyRows>());
-  for (const Kernels kernels : kBothKernels) {
+  for (const Kernels kernels : kAllKernels) {
     EXPECT_THAT(RunGraph(graph, {std::vector<int32_t>{3, 148}}, {.kernels = kernels, .threads = 2}).value().floats(),
                 ElementsAre(3, 3, 3, 3, 24, 24, 24, 24));
   }
@@ -249,7 +249,7 @@ TEST(ConstantTest, MisalignedConstantsAreCopied) {
   toy.Output("y", toy.Op(OpKind::kFullyConnected, {x, toy.Floats({1, 3}, {0, 0, 0})}, {1, 1}, FullyConnectedAttributes{}));
   Graph graph = toy.Take();
   graph.buffers[0].bytes = MakeSubSource(MakeMemorySource(ByteView(file)), 1, sizeof(values)).value();
-  for (const Kernels kernels : kBothKernels) {
+  for (const Kernels kernels : kAllKernels) {
     EXPECT_THAT(RunGraph(graph, {std::vector<float>{1, 10, 100}}, {.kernels = kernels}).value().floats(), ElementsAre(321));
   }
 }

@@ -55,7 +55,7 @@ TEST(SessionTest, KnowsItsSizes) {
 
 TEST(SessionTest, AnySplitIntoChunksAndStepsGivesTheSameLogits) {
   const std::vector<std::vector<double>> oracle = ToyTextOracle(kTokens);
-  for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack}) {
+  for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kInPlace}) {
     // {8}: remainders of three tokens and more are padded, shorter ones decoded; {}: no prefill signature at all.
     for (const std::vector<int64_t>& lengths : std::vector<std::vector<int64_t>>{{4, 8}, {8}, {1, 2, 16}, {5}, {}}) {
       Session session = Make({.prefill_lengths = lengths}, kernels);
@@ -121,20 +121,31 @@ TEST(SessionTest, ResetForgetsEverything) {
 
 TEST(SessionTest, TheNumberOfThreadsDoesNotShow) {
   for (const DType weights : {DType::kF32, DType::kI8, DType::kI4}) {
-    Session one = Make({.weights = weights}, Kernels::kXnnpack, 1);
-    Session three = Make({.weights = weights}, Kernels::kXnnpack, 3);
-    EXPECT_EQ(LogitsAfter(one, kTokens, 13), LogitsAfter(three, kTokens, 13));
+    for (const Kernels kernels : {Kernels::kXnnpack, Kernels::kInPlace}) {
+      Session one = Make({.weights = weights}, kernels, 1);
+      Session three = Make({.weights = weights}, kernels, 3);
+      EXPECT_EQ(LogitsAfter(one, kTokens, 13), LogitsAfter(three, kTokens, 13));
+    }
   }
 }
 
-// Integer weights: both kernel sets round activations alike, so only float32 sums in between differ.
+// Integer weights: all kernel sets round activations alike, so only float32 sums in between differ.
 TEST(SessionTest, KernelSetsAgreeOnQuantizedWeights) {
   for (const DType weights : {DType::kI8, DType::kI4}) {
     Session reference = Make({.weights = weights});
-    Session fast = Make({.weights = weights}, Kernels::kXnnpack);
     const std::vector<float> expected = LogitsAfter(reference, std::span(kTokens).first(3), 0);
-    const std::vector<float> actual = LogitsAfter(fast, std::span(kTokens).first(3), 0);
-    EXPECT_LT(LargestDifference(actual, std::vector<double>(expected.begin(), expected.end())), 1e-5);
+    for (const Kernels kernels : {Kernels::kXnnpack, Kernels::kInPlace}) {
+      Session fast = Make({.weights = weights}, kernels);
+      const std::vector<float> actual = LogitsAfter(fast, std::span(kTokens).first(3), 0);
+      EXPECT_LT(LargestDifference(actual, std::vector<double>(expected.begin(), expected.end())), 1e-5);
+    }
+  }
+}
+
+TEST(SessionTest, WeightsInPlaceAreNotPacked) {
+  for (const DType weights : {DType::kF32, DType::kI8, DType::kI4}) {
+    EXPECT_EQ(Make({.weights = weights}, Kernels::kInPlace).packed_weight_bytes(), 0U);
+    EXPECT_GT(Make({.weights = weights}, Kernels::kXnnpack).packed_weight_bytes(), 0U);
   }
 }
 

@@ -47,7 +47,7 @@ Result<StepPtr> MakeMean(const OpContext& context) {
 Result<StepPtr> MakeNarrowFullyConnected(const OpContext& context) {
   const FullyConnectedShape shape = TRY(CheckFullyConnected(context));
   const BoundTensor& weights = context.in(1);
-  if (shape.integer_weights || shape.out >= kNarrow || !weights.is_constant()) return nullptr;
+  if (shape.integer_weights || shape.out >= kNarrow || !weights.is_constant() || context.packed_weights == nullptr) return nullptr;
   const float* transposed = TRY(context.packed_weights->Transposed(weights.as<float>(), shape.out, shape.in));
   const float* bias = context.has_input(2) ? context.in(2).as<float>() : nullptr;
   return MakeStep([shape, transposed, bias, x = context.in(0).as<float>(), out = context.out().out<float>(), threads = &context.threads] {

@@ -54,8 +54,6 @@ StepPtr MakeInteger(const OpContext& context, const FullyConnectedShape& shape) 
 
 Result<StepPtr> MakeFullyConnected(const OpContext& context) {
   const FullyConnectedShape shape = TRY(CheckFullyConnected(context));
-  // 255 * 128 per product: sums of longer rows could leave int32.
-  constexpr int64_t kMaxIntegerColumns = 65536;
   if (shape.integer_weights && shape.in > kMaxIntegerColumns) return context.Unsupported("integer weights with more than 65536 columns");
   return shape.integer_weights ? MakeInteger(context, shape) : MakeFloat(context, shape);
 }
