@@ -38,7 +38,7 @@ int Main(int argc, char** argv) {
   app.footer(std::string(kFooter));
   app.require_subcommand(1);
   const std::array verbs{AddConvert(app), AddSlice(app),   AddInspect(app), AddVerify(app), AddRun(app),
-                         AddScore(app),   AddCompare(app), AddBench(app),   AddExplain(app)};
+                         AddScore(app),   AddCompare(app), AddBench(app),   AddRepack(app), AddExplain(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
