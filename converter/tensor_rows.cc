@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "quantizer/bf16_kernels.h"
 #include "schema/base/checked_math.h"
 #include "schema/base/half.h"
 
@@ -47,7 +48,7 @@ void ToFloat(DType type, const std::byte* from, std::span<float> out) {
     case DType::kF16:
       return ConvertElements<uint16_t>(from, out, F16ToFloat);
     case DType::kBF16:
-      return ConvertElements<uint16_t>(from, out, Bf16ToFloat);
+      return Bf16RowToFloat(from, out);
     case DType::kI64:
       return CastElements<int64_t>(from, out);
     case DType::kI32:
@@ -73,6 +74,10 @@ void ReadBlock(DType type, ByteView bytes, int64_t columns, const RowBlock& bloc
   const std::byte* from = bytes.data() + first * ElementBytes(type);
   if (row_length == row_elements) {
     ToFloat(type, from, out);
+    return;
+  }
+  if (type == DType::kBF16) {
+    Bf16ColumnsToFloat(from, row_elements * sizeof(uint16_t), static_cast<size_t>(block.num_rows), out);
     return;
   }
   for (; !out.empty(); out = out.subspan(row_length), from += row_elements * ElementBytes(type)) {

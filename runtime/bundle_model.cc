@@ -48,7 +48,8 @@ Result<BundleModel> LoadBundleModel(const Bundle& bundle) {
   if (bundle.Find(SectionKind::kPerLayerEmbedder) != nullptr)
     graphs.per_layer_embedder = TRY(ReadMember(bundle, SectionKind::kPerLayerEmbedder));
   const Graph* per_layer = graphs.per_layer_embedder ? &*graphs.per_layer_embedder : nullptr;
-  const TextContract contract = TRY(CheckTextContract(graphs.embedder, per_layer, graphs.prefill_decode));
+  Result<TextContract> contract = CheckTextContract(graphs.embedder, per_layer, graphs.prefill_decode);
+  if (!contract) return std::unexpected(WithContext(std::move(contract).error(), bundle.path));
 
   std::vector<std::byte> scratch;
   const ByteView model_proto = TRY(ViewOrRead(*TRY(Require(bundle, SectionKind::kTokenizer))->bytes, scratch));
@@ -57,11 +58,12 @@ Result<BundleModel> LoadBundleModel(const Bundle& bundle) {
   BundleMetadata metadata = TRY(InSection(bundle, SectionKind::kMetadata, DecodeMetadata(bundle.container, message)));
   TRY(InSection(bundle, SectionKind::kMetadata, ResolveTokens(metadata, tokenizer)));
   TRY(InSection(bundle, SectionKind::kMetadata, LintMetadata(metadata, tokenizer)));
-  if (metadata.max_num_tokens > contract.context) {
+  if (metadata.max_num_tokens > contract->context) {
     return Fail(ErrorCode::kMetadataLint, "{}: metadata promises {} tokens, the model's context has {}", bundle.path,
-                metadata.max_num_tokens, contract.context);
+                metadata.max_num_tokens, contract->context);
   }
-  return BundleModel{.graphs = std::move(graphs), .contract = contract, .metadata = std::move(metadata), .tokenizer = std::move(tokenizer)};
+  return BundleModel{
+      .graphs = std::move(graphs), .contract = *std::move(contract), .metadata = std::move(metadata), .tokenizer = std::move(tokenizer)};
 }
 
 }  // namespace taskpress

@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "schema/base/output_file.h"
+#include "tools/progress.h"
 
 namespace taskpress {
 namespace {
@@ -14,6 +15,7 @@ std::atomic<bool> stop_requested{false};
 
 extern "C" void HandleStop(int /*signal*/) {
   if (stop_requested.exchange(true)) {
+    LeaveBarFromSignalHandler();
     DiscardOpenOutputsFromSignalHandler();
     _Exit(static_cast<int>(ExitStatus::kInterrupted));
   }

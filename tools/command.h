@@ -32,6 +32,7 @@ Verb AddRun(CLI::App& app);
 Verb AddScore(CLI::App& app);
 Verb AddCompare(CLI::App& app);
 Verb AddBench(CLI::App& app);
+Verb AddRepack(CLI::App& app);
 Verb AddExplain(CLI::App& app);
 
 // Prints "taskpress: error TP-1001 (input file not found): ..." and the advice to stderr; with json an error document to stdout.

@@ -114,6 +114,7 @@ Result<ExitStatus> Convert(const ConvertArguments& arguments, const WriteArgumen
   {
     Progress progress(style);
     outcome.report = TRY(Write(arguments, how, prepared, progress));
+    progress.ShowStages();
     if (how.errors) {
       for (const PreparedModel& model : prepared.models)
         TRY(MeasureErrors(model, {.threads = arguments.threads, .stop = &StopRequested()}, outcome.errors));

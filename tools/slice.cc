@@ -44,6 +44,9 @@ Verb AddSlice(CLI::App& app) {
                    "e2b, a published name or size (\"E2.54B\"), or a JSON file {\"ffn\": .., \"skip\": [..]}")
       ->required();
   verb->add_option("-o,--output", arguments->output, "the folder to write")->required();
+  verb->add_option("--shard-bytes", arguments->options.shard_bytes, "tensor bytes in one file, at most; a larger tensor has one of its own")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   verb->add_flag("--force", arguments->options.replace, "replace files that are there");
   verb->add_flag("--json", arguments->json, "one JSON document");
   verb->footer("Example:\n  taskpress slice gemma-3n-E4B-it --slice E2.54B -o gemma-3n-E2.54B-it");

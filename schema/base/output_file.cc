@@ -13,27 +13,85 @@
 namespace taskpress {
 namespace {
 
-// Part files open now, as C strings a signal handler can unlink. Slots are claimed and released with one atomic exchange.
+// Part files open now, as C strings a signal handler can unlink. Slots are claimed and released with one atomic exchange. A name is
+// registered before the file is created, else a signal between the two would leave it; whose the file is meanwhile, DiscardPart() finds
+// out.
+struct PartSlot {
+  std::atomic<char*> name = nullptr;
+  std::atomic<int> descriptor = -1;  // set once it is open
+  std::atomic<bool> ours = false;    // set once it is locked
+};
 constexpr size_t kMaxOpenOutputs = 64;
-std::array<std::atomic<char*>, kMaxOpenOutputs> open_parts{};
+std::array<PartSlot, kMaxOpenOutputs> part_slots{};
 
-void Register(const std::filesystem::path& part) {
+PartSlot* Register(const std::filesystem::path& part) {
   char* name = strdup(part.c_str());
-  for (std::atomic<char*>& slot : open_parts) {
+  for (PartSlot& slot : part_slots) {
+    char* expected = nullptr;
+    if (slot.name.compare_exchange_strong(expected, name)) return &slot;
+  }
+  free(name);
+  return nullptr;
+}
+
+void Release(PartSlot* slot) {
+  if (slot == nullptr) return;
+  slot->ours = false;
+  slot->descriptor = -1;
+  free(slot->name.exchange(nullptr));
+}
+
+void Unregister(const std::filesystem::path& part) {
+  for (PartSlot& slot : part_slots) {
+    const char* name = slot.name.load();
+    if (name == nullptr || !slot.ours || part.native() != name) continue;
+    Release(&slot);
+    return;
+  }
+}
+
+// Files that go with a part. Only the holder of the part's lock has any.
+std::array<std::atomic<char*>, kMaxOpenOutputs> companions{};
+
+void RegisterCompanion(const std::filesystem::path& path) {
+  char* name = strdup(path.c_str());
+  for (std::atomic<char*>& slot : companions) {
     char* expected = nullptr;
     if (slot.compare_exchange_strong(expected, name)) return;
   }
   free(name);
 }
 
-void Unregister(const std::filesystem::path& part) {
-  for (std::atomic<char*>& slot : open_parts) {
+void UnregisterCompanion(const std::filesystem::path& path) {
+  for (std::atomic<char*>& slot : companions) {
     char* name = slot.load();
-    if (name != nullptr && part.native() == name && slot.compare_exchange_strong(name, nullptr)) {
-      free(name);
-      return;
-    }
+    if (name == nullptr || path.native() != name || !slot.compare_exchange_strong(name, nullptr)) continue;
+    free(name);
+    return;
   }
+}
+
+// Whether the name still leads to the open file. Async-signal-safe.
+bool IsNamed(int descriptor, const char* name) {
+  struct stat open_file = {};
+  struct stat named = {};
+  return fstat(descriptor, &open_file) == 0 && lstat(name, &named) == 0 && open_file.st_ino == named.st_ino &&
+         open_file.st_dev == named.st_dev;
+}
+
+// An empty file that nobody has locked was just created, by us or by somebody who will notice that it is gone (OpenLocked). A part that a
+// killed process left has bytes and stays. Async-signal-safe.
+bool IsJustCreated(const PartSlot& slot, const char* name) {
+  int descriptor = slot.descriptor;
+  if (descriptor < 0) descriptor = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);  // the signal came before open() had returned
+  struct stat info = {};
+  return descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) == 0 && fstat(descriptor, &info) == 0 && info.st_size == 0 &&
+         IsNamed(descriptor, name);
+}
+
+void DiscardPart(const PartSlot& slot) {
+  const char* name = slot.name.load();
+  if (name != nullptr && (slot.ours ? IsNamed(slot.descriptor, name) : IsJustCreated(slot, name))) unlink(name);
 }
 
 std::unexpected<Error> WriteError(const std::filesystem::path& path, std::string_view what, int reason) {
@@ -50,6 +108,29 @@ Status SyncFolder(const std::filesystem::path& folder) {
   return {};
 }
 
+// Opens and locks a part. Another process may be converting to the same name; a part left by a killed one is simply written over.
+Result<int> OpenLocked(const std::filesystem::path& part, PartSlot* slot, int flags) {
+  constexpr int kAttempts = 16;  // each is lost to somebody who finished at this very moment
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const int descriptor = open(part.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+    if (descriptor < 0 && (flags & O_CREAT) == 0 && errno == ENOENT) {
+      return Fail(ErrorCode::kCannotResume, "{}: is not there", part.string());
+    }
+    if (descriptor < 0) return WriteError(part, "cannot create", errno);
+    if (slot != nullptr) slot->descriptor = descriptor;
+    const bool locked = flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+    if (locked && IsNamed(descriptor, part.c_str())) {
+      if (slot != nullptr) slot->ours = true;
+      return descriptor;
+    }
+    if (slot != nullptr) slot->descriptor = -1;
+    close(descriptor);
+    if (!locked) break;
+    // Whoever held the lock has just committed or discarded the file: it is a finished output now, or nothing.
+  }
+  return Fail(ErrorCode::kOutputExists, "{}: another process is writing it", part.string());
+}
+
 std::filesystem::path FolderOf(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
@@ -64,18 +145,13 @@ Result<OutputFile> OutputFile::OpenPart(const std::filesystem::path& path, uint6
   }
   std::filesystem::path part = path;
   part += ".part";
-  const int descriptor = open(part.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
-  if (descriptor < 0 && (flags & O_CREAT) == 0 && errno == ENOENT) {
-    return Fail(ErrorCode::kCannotResume, "{}: is not there", part.string());
+  PartSlot* const slot = options.keep ? nullptr : Register(part);
+  const Result<int> opened = OpenLocked(part, slot, flags);
+  if (!opened) {
+    Release(slot);
+    return std::unexpected(opened.error());
   }
-  if (descriptor < 0) return WriteError(part, "cannot create", errno);
-  // Another process may be converting to the same name; a part left by a killed one is simply written over.
-  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-    close(descriptor);
-    return Fail(ErrorCode::kOutputExists, "{}: another process is writing it", part.string());
-  }
-  if (!options.keep) Register(part);
-  return OutputFile(path, part, descriptor, size, options);
+  return OutputFile(path, part, *opened, size, options);
 }
 
 Result<OutputFile> OutputFile::Create(const std::filesystem::path& path, uint64_t size, OutputFileOptions options) {
@@ -132,15 +208,20 @@ void OutputFile::Discard() noexcept {
     unlink(part_path_.c_str());
     if (!companion_.empty()) unlink(companion_.c_str());
   }
+  Forget();
+}
+
+// The signal handler's knowledge goes first: once the lock is gone the name may be another's.
+void OutputFile::Forget() noexcept {
+  Unregister(part_path_);
+  UnregisterCompanion(companion_);
   close(descriptor_);
   descriptor_ = -1;
-  Unregister(part_path_);
-  Unregister(companion_);
 }
 
 void OutputFile::SetCompanion(std::filesystem::path path) {
   companion_ = std::move(path);
-  if (!options_.keep) Register(companion_);
+  if (!options_.keep) RegisterCompanion(companion_);
 }
 
 Status OutputFile::WriteAt(uint64_t offset, ByteView bytes) {
@@ -184,10 +265,7 @@ Status OutputFile::Commit() {
     // Not every file system knows RENAME_NOREPLACE.
     if (rename(part_path_.c_str(), path_.c_str()) != 0) return WriteError(path_, "cannot rename", errno);
   }
-  close(descriptor_);
-  descriptor_ = -1;
-  Unregister(part_path_);
-  Unregister(companion_);
+  Forget();
   return SyncFolder(FolderOf(path_));
 }
 
@@ -198,7 +276,8 @@ Status WriteWholeFile(const std::filesystem::path& path, ByteView bytes, OutputF
 }
 
 void DiscardOpenOutputsFromSignalHandler() noexcept {
-  for (std::atomic<char*>& slot : open_parts) {
+  for (const PartSlot& slot : part_slots) DiscardPart(slot);
+  for (const std::atomic<char*>& slot : companions) {
     const char* name = slot.load();
     if (name != nullptr) unlink(name);
   }

@@ -52,6 +52,7 @@ class OutputFile {
       : path_(std::move(path)), part_path_(std::move(part_path)), descriptor_(descriptor), size_(size), options_(options) {}
   static Result<OutputFile> OpenPart(const std::filesystem::path& path, uint64_t size, OutputFileOptions options, int flags);
   void Discard() noexcept;
+  void Forget() noexcept;
 
   std::filesystem::path path_;
   std::filesystem::path part_path_;

@@ -1,15 +1,24 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "schema/base/checked_math.h"
@@ -23,6 +32,16 @@
 #include "schema/dtype.h"
 #include "schema/json.h"
 #include "schema/shape.h"
+
+namespace {
+std::function<void()> before_lock;  // called once, in front of the next lock
+}  // namespace
+
+// In place of the C library's, so that something can happen between opening a file and locking it.
+extern "C" int flock(int descriptor, int operation) noexcept {
+  if (const std::function<void()> happen = std::exchange(before_lock, nullptr)) happen();
+  return static_cast<int>(syscall(SYS_flock, descriptor, operation));
+}
 
 namespace taskpress {
 namespace {
@@ -140,6 +159,76 @@ TEST_F(FolderTest, OutputAppearsOnlyOnCommit) {
   EXPECT_EQ(WriteWholeFile(path, AsBytes("x")).error().code, ErrorCode::kOutputExists);
   EXPECT_TRUE(WriteWholeFile(path, AsBytes("x"), {.replace = true}).has_value());
   EXPECT_EQ(MappedFile::Open(path).value()->size(), 1U);
+}
+
+// A process that does `work` over and over until a signal, as the command line's second one, discards its parts and ends it.
+pid_t SpawnUntilSignal(const std::function<void()>& work) {
+  std::array<int, 2> ready{};
+  EXPECT_EQ(pipe(ready.data()), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    struct sigaction action = {};
+    action.sa_handler = [](int) {
+      DiscardOpenOutputsFromSignalHandler();
+      _Exit(0);
+    };
+    sigaction(SIGTERM, &action, nullptr);
+    for (bool first = true;; first = false) {
+      work();
+      if (first && write(ready[1], "!", 1) != 1) _Exit(1);
+    }
+  }
+  char said = 0;
+  EXPECT_EQ(read(ready[0], &said, 1), 1);
+  close(ready[0]);
+  close(ready[1]);
+  return child;
+}
+
+// Ends such processes at moments spread over a millisecond.
+template <typename Check>
+void EndAtEveryMoment(const std::function<void()>& work, Check check) {
+  constexpr int kMoments = 400;
+  for (int moment = 0; moment < kMoments; ++moment) {
+    const pid_t child = SpawnUntilSignal(work);
+    std::this_thread::sleep_for(std::chrono::nanoseconds(2500 * moment));
+    kill(child, SIGTERM);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+    check(moment);
+  }
+}
+
+TEST_F(FolderTest, ASignalAtAnyMomentLeavesNoPart) {
+  const std::filesystem::path path = folder_ / "out.bin";
+  EndAtEveryMoment([&] { static_cast<void>(OutputFile::Create(path, 0)); },
+                   [&](int moment) { ASSERT_TRUE(std::filesystem::is_empty(folder_)) << moment; });
+}
+
+TEST_F(FolderTest, ASignalAtAnyMomentLeavesThePartOfAnotherProcess) {
+  const std::filesystem::path path = folder_ / "out.bin";
+  // Not an OutputFile: the children would inherit the knowledge that it is theirs.
+  const int part = open((path.string() + ".part").c_str(), O_RDWR | O_CREAT, 0600);
+  ASSERT_EQ(flock(part, LOCK_EX | LOCK_NB), 0);
+  EndAtEveryMoment([&] { EXPECT_EQ(OutputFile::Create(path, 8).error().code, ErrorCode::kOutputExists); },
+                   [&](int moment) { ASSERT_TRUE(std::filesystem::exists(path.string() + ".part")) << moment; });
+  close(part);
+}
+
+// The other writer commits after we have opened its part and before we have locked it: what we hold then is its finished output.
+TEST_F(FolderTest, AnOutputFinishedByAnotherProcessMeanwhileIsNotWrittenOver) {
+  const std::filesystem::path path = folder_ / "out.bin";
+  const std::filesystem::path part = folder_ / "out.bin.part";
+  ASSERT_TRUE(WriteWholeFile(part, AsBytes("whole")).has_value());
+  before_lock = [&] { std::filesystem::rename(part, path); };
+  Result<OutputFile> file = OutputFile::Create(path, 4, {.replace = true});
+  ASSERT_TRUE(file.has_value());
+  EXPECT_EQ(AsText(MappedFile::Open(path).value()->bytes()), "whole");
+  ASSERT_TRUE(file->WriteAt(0, AsBytes("anew")).has_value());
+  ASSERT_TRUE(file->Commit().has_value());
+  EXPECT_EQ(AsText(MappedFile::Open(path).value()->bytes()), "anew");
+  EXPECT_FALSE(std::filesystem::exists(part));
 }
 
 TEST_F(FolderTest, AFullDiskIsNoticedBeforeWriting) {

@@ -31,11 +31,11 @@ MATCHER(Succeeds, "succeeds") {
   return false;
 }
 
-class BundleFolderTest : public testing::Test {
+class BundleFolderTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    const testing::TestInfo& info = *testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(testing::TempDir()) / std::format("{}.{}", info.test_suite_name(), info.name());
+    const ::testing::TestInfo& info = *::testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = std::filesystem::path(::testing::TempDir()) / std::format("{}.{}", info.test_suite_name(), info.name());
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
   }
