@@ -4,12 +4,14 @@
 #include <mutex>
 #include <set>
 
+#include "converter/elastic_sections.h"
 #include "converter/member_writer.h"
 #include "runtime/bundle_model.h"
 #include "runtime/smoke.h"
 #include "schema/base/hash.h"
 #include "schema/base/mapped_file.h"
 #include "schema/base/output_file.h"
+#include "schema/bundle_sizes.h"
 
 namespace taskpress {
 namespace {
@@ -23,7 +25,7 @@ struct Member {
 std::vector<Member> MembersOf(const PreparedModel& model) {
   std::vector<Member> members{{SectionKind::kEmbedder, &model.graphs.embedder}};
   if (model.graphs.per_layer_embedder) members.push_back({SectionKind::kPerLayerEmbedder, &*model.graphs.per_layer_embedder});
-  members.push_back({SectionKind::kPrefillDecode, &model.graphs.prefill_decode});
+  if (model.smaller.empty()) members.push_back({SectionKind::kPrefillDecode, &model.graphs.prefill_decode});
   return members;
 }
 
@@ -70,6 +72,13 @@ Result<std::vector<SectionToWrite>> StreamedSections(const PreparedModel& model,
     meter->Expect(image->size);
     sections.push_back({.kind = member.kind, .size = image->size, .write = write});
   }
+  if (model.smaller.empty()) return sections;
+  const auto on_bytes = [meter](std::string_view tensor, uint64_t bytes) { (*meter)(tensor, bytes); };
+  std::vector<SectionToWrite> elastic = TRY(ElasticSections(model, options.work, on_bytes));
+  for (SectionToWrite& section : elastic) {
+    if (section.entry) meter->Expect(section.size);
+    sections.push_back(std::move(section));
+  }
   return sections;
 }
 
@@ -77,6 +86,10 @@ Result<std::vector<SectionToWrite>> StreamedSections(const PreparedModel& model,
 Result<std::vector<SectionToWrite>> CopiedSections(const PreparedModel& model, Container container, const Bundle& from) {
   std::vector<SectionToWrite> sections;
   for (const Section& section : from.sections) {
+    if (section.kind == SectionKind::kPrefillDecode && !from.sizes.empty()) {
+      sections.push_back(SectionFromSizes(from));
+      continue;
+    }
     const bool metadata = section.kind == SectionKind::kMetadata;
     sections.push_back(SectionFromSource(section.kind, metadata ? MetadataSection(model, container) : section.bytes));
   }
@@ -144,12 +157,16 @@ Status ProvePart(const OutputFile& file, std::span<const WrittenBundle> written,
   Announce(options, "verify");
   const Bundle bundle = TRY(ReadBundle(file.part_path()));
   TRY(VerifyChecksums(bundle));
-  const BundleModel model = TRY(LoadBundleModel(bundle));
-  TRY(CheckNotStopped(options));
+  for (const std::string& size : bundle.SizeNames()) {
+    const BundleModel model = TRY(LoadBundleModel(bundle, size));
+    TRY(CheckNotStopped(options));
+    if (!written.empty()) continue;
+    Announce(options, "smoke");
+    TRY(SmokeRun(model.graphs, model.metadata, options.work.threads));
+    TRY(CheckNotStopped(options));
+  }
   if (!written.empty()) return CheckSameModels(bundle, TRY(ReadBundle(written.front().path)));
-  Announce(options, "smoke");
-  TRY(SmokeRun(model.graphs, model.metadata, options.work.threads));
-  return CheckNotStopped(options);
+  return {};
 }
 
 Result<OutputFile> WritePart(const std::filesystem::path& path, Container container, std::span<const SectionToWrite> sections,

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "quantizer/parallel_rows.h"
 #include "schema/base/error.h"
 #include "schema/base/output_file.h"
+#include "schema/member_image.h"
 #include "schema/tflite.h"
 
 namespace taskpress {
@@ -21,6 +23,11 @@ using BytesWritten = std::function<void(std::string_view tensor, uint64_t bytes)
 // Writes graph's member of image.size bytes at `offset` and returns its CRC-32. The same bytes for any number of threads.
 Result<uint32_t> WriteMember(const Graph& graph, TfliteImage image, OutputFile& file, uint64_t offset, const RowWork& work,
                              const BytesWritten& on_bytes);
+
+// The same for a member of several roots. Returns the CRC-32 of each root's member, [root, end). A constant that roots share is produced
+// once; its scales go to every root that has it.
+Result<std::vector<uint32_t>> WriteMember(MemberImage image, OutputFile& file, uint64_t offset, const RowWork& work,
+                                          const BytesWritten& on_bytes);
 
 }  // namespace taskpress
 

@@ -233,6 +233,9 @@ Result<TaskPlan> PlanTask(std::span<const SectionToWrite> sections, uint64_t zip
     if (entry.name.size() > kMaxNameBytes || entry.size > kLargestFile - at) {
       return Fail(ErrorCode::kZipEntry, "section \"{}\" of {} bytes does not fit", Printable(entry.name), entry.size);
     }
+    if (section.entry && plan.entries.empty()) {  // T6: an archive begins with a local header
+      return Fail(ErrorCode::kZipEntry, "section \"{}\" has several sizes and cannot be the first of a .task", entry.name);
+    }
     if (section.entry) {  // E10
       plan.data_offsets.push_back(AlignUp(at + kRootRoom, kDataAlignment));
       entry.header_offset = plan.data_offsets.back() + *section.entry - LocalHeaderBytes(entry, 1, zip64_from);

@@ -16,6 +16,7 @@ struct ConvertArguments {
   std::string checkpoint;
   std::vector<std::string> outputs;
   std::string slice = "e4b";
+  std::vector<std::string> elastic;
   std::string quant = "dynamic_int4";
   std::vector<std::string> tensor_types;
   std::string method = "absmax";
@@ -53,6 +54,7 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   PrepareOptions options;
   options.recipe = TRY(RecipeFromName(arguments.quant));
   options.slice = arguments.slice;
+  options.elastic = arguments.elastic;
   options.lora = arguments.lora;
   for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
   options.model.context = arguments.context;
@@ -153,6 +155,17 @@ Result<std::vector<TensorError>> MeasureErrors(const PreparedModel& model, const
   return errors;
 }
 
+// Of an elastic bundle, the active one first; empty for a plain one.
+OrderedJson SizesJson(const PreparedModel& model) {
+  OrderedJson sizes = OrderedJson::array();
+  if (model.smaller.empty()) return sizes;
+  sizes.push_back({{"name", model.size_name}, {"parameters", model.parameters.text}, {"effective_parameters", model.parameters.effective}});
+  for (const PreparedSize& size : model.smaller) {
+    sizes.push_back({{"name", size.name}, {"parameters", size.parameters.text}, {"effective_parameters", size.parameters.effective}});
+  }
+  return sizes;
+}
+
 Result<ExitStatus> Convert(const ConvertArguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   MemoryWatch memory;
@@ -186,6 +199,7 @@ Result<ExitStatus> Convert(const ConvertArguments& arguments) {
     return ExitStatus::kOk;
   }
   OrderedJson rows = OrderedJson::array();
+  const OrderedJson sizes = SizesJson(model);
   for (const WrittenBundle& bundle : written)
     rows.push_back({{"path", bundle.path.string()}, {"bytes", bundle.bytes}, {"sha256", bundle.sha256}});
   OrderedJson document{{"outputs", rows},
@@ -193,6 +207,7 @@ Result<ExitStatus> Convert(const ConvertArguments& arguments) {
                        {"peak_anonymous_bytes", memory.peak_anonymous_bytes()},
                        {"parameters", model.parameters.text},
                        {"slice", arguments.slice},
+                       {"sizes", sizes},
                        {"recipe", arguments.quant},
                        {"notes", model.notes}};
   if (arguments.errors) document["errors"] = ErrorReportJson(errors);
@@ -211,6 +226,8 @@ Verb AddConvert(CLI::App& app) {
   verb->add_option("--slice", arguments->slice,
                    "e4b: as stored; e2b, a published name or size (\"E2.54B\"), or a JSON file {\"ffn\": .., \"skip\": [..]}")
       ->capture_default_str();
+  verb->add_option("--elastic", arguments->elastic, "more sizes over the same weight bytes, each inside --slice: e2b,E2.98B,FILE.json")
+      ->delimiter(',');
   verb->add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();
   verb->add_option("--tensor-type", arguments->tensor_types,
                    "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");

@@ -105,5 +105,38 @@ TEST(MemberWriterTest, AnErrorOfASourceComesBackAndAStopIsObeyed) {
   EXPECT_EQ(WriteMember(graph, image, file, 0, {.threads = 2, .stop = &stop}, nullptr).error().code, ErrorCode::kInterrupted);
 }
 
+// A big graph and one that has the first rows of its table: both read back as what they are alone, the table is produced once.
+TEST(MemberWriterTest, RootsThatShareConstantsReadBackAsTheirGraphs) {
+  const auto rows = std::make_shared<PatternRows>(5000, 600);
+  const Graph big = LookupGraph(DType::kI8, {5000, 600}, rows);
+  const Graph small = LookupGraph(DType::kI8, {1234, 600}, MakeFirstRows(rows, 1234).value());
+  const Graph mixed = MixedGraph();
+  const std::array<const Graph*, 3> graphs{&big, &small, &mixed};
+  std::string first;
+  for (const int threads : {1, 4}) {
+    const TempFolder folder;
+    const std::filesystem::path path = folder.path() / "member";
+    MemberImage image = BuildMemberImage(graphs).value();
+    const MemberImage plan = image;
+    OutputFile file = OutputFile::Create(path, plan.size).value();
+    uint64_t reported = 0;
+    const Result<std::vector<uint32_t>> checksums = WriteMember(std::move(image), file, 0, {.threads = threads, .stop = nullptr},
+                                                                [&](std::string_view, uint64_t bytes) { reported += bytes; });
+    ASSERT_TRUE(checksums.has_value()) << checksums.error().message;
+    ASSERT_TRUE(file.Commit().has_value());
+    EXPECT_EQ(reported, plan.size);
+    const std::string bytes = ReadFileBytes(path);
+    for (size_t i = 0; i < graphs.size(); ++i) {
+      const std::string_view member = std::string_view(bytes).substr(plan.roots[i].offset);
+      EXPECT_EQ(checksums->at(i), Crc32(0, AsBytes(member))) << i;
+      const Graph read = ReadTflite(MakeMemorySource(AsBytes(member))).value();
+      const Graph alone = ReadTflite(MakeMemorySource(SerializeTflite(*graphs[i]).value())).value();
+      EXPECT_TRUE(GraphsEqual(read, alone).value()) << i;
+    }
+    EXPECT_TRUE(first.empty() || first == bytes);
+    first = bytes;
+  }
+}
+
 }  // namespace
 }  // namespace taskpress

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "schema/bundle.h"
+#include "schema/task.h"
 #include "tests/schema/elastic_files.h"
 
 namespace taskpress {
@@ -216,6 +217,10 @@ TEST_F(TaskSizesTest, TheDirectorysChecksumIsThatOfTheActiveSize) {  // E7
   made.list.sizes[0].crc32 ^= 1;
   ASSERT_THAT(WriteBundleTo(folder_ / "a.task", ElasticBundle(made)), Succeeds());
   EXPECT_THAT(ReadBundle(folder_ / "a.task"), Fails(ErrorCode::kBundleSizes, "the CRC-32 of prefill_decode"));
+}
+
+TEST_F(TaskSizesTest, SizesCannotComeFirst) {  // E10: an archive begins with a local header, T6
+  EXPECT_THAT(PlanTask(std::vector{RegionSection(MakeSizes().region, 0)}), Fails(ErrorCode::kZipEntry, "cannot be the first"));
 }
 
 TEST_F(TaskSizesTest, WhatLiesInFrontOfTheActiveRootAndIsInNoListIsAGap) {  // E6, T7
