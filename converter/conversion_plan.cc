@@ -1,8 +1,11 @@
 #include "converter/conversion_plan.h"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <set>
 
+#include "converter/elastic_sections.h"
 #include "schema/base/hash.h"
 #include "schema/base/version.h"
 
@@ -11,14 +14,6 @@ namespace {
 
 constexpr uint64_t kUnitBytes = 1 << 20;
 
-// Small sections first, the model last, as published bundles have them.
-std::vector<std::pair<SectionKind, const Graph*>> MembersOf(const PreparedModel& model) {
-  std::vector<std::pair<SectionKind, const Graph*>> members{{SectionKind::kEmbedder, &model.graphs.embedder}};
-  if (model.graphs.per_layer_embedder) members.emplace_back(SectionKind::kPerLayerEmbedder, &*model.graphs.per_layer_embedder);
-  members.emplace_back(SectionKind::kPrefillDecode, &model.graphs.prefill_decode);
-  return members;
-}
-
 // Two spellings of one file are one output.
 std::filesystem::path FinalPath(const std::filesystem::path& path) {
   std::error_code error;
@@ -26,22 +21,38 @@ std::filesystem::path FinalPath(const std::filesystem::path& path) {
   return error ? path : final_path;
 }
 
-struct MemberImages {
-  std::vector<SectionKind> kinds;
-  std::vector<MemberRoot> roots;
+struct ModelMember {
+  SectionKind kind = SectionKind::kOther;
+  MemberImage image;
 };
 
-Result<MemberImages> BuildImages(const PreparedModel& model) {
-  MemberImages images;
-  for (const auto& [kind, graph] : MembersOf(model)) {
-    images.kinds.push_back(kind);
-    TfliteImage image = TRY(BuildTfliteImage(*graph));
-    images.roots.push_back({.graph = graph, .image = std::move(image)});
+// Small sections first, the model last, as published bundles have them; behind it the list of its sizes, if it has several.
+struct ModelMembers {
+  std::vector<ModelMember> members;
+  std::optional<SizeList> list;
+  std::shared_ptr<std::vector<uint32_t>> size_crcs = std::make_shared<std::vector<uint32_t>>();
+};
+
+Result<ModelMembers> BuildMembers(const PreparedModel& model) {
+  ModelMembers built;
+  const auto add = [&](SectionKind kind, const Graph& graph) -> Status {
+    MemberImage image = TRY(BuildMemberImage(graph));
+    built.members.push_back({.kind = kind, .image = std::move(image)});
+    return {};
+  };
+  TRY(add(SectionKind::kEmbedder, model.graphs.embedder));
+  if (model.graphs.per_layer_embedder) TRY(add(SectionKind::kPerLayerEmbedder, *model.graphs.per_layer_embedder));
+  if (model.smaller.empty()) {
+    TRY(add(SectionKind::kPrefillDecode, model.graphs.prefill_decode));
+    return built;
   }
-  return images;
+  ElasticMember elastic = TRY(MakeElasticMember(model));
+  built.list = std::move(elastic.list);
+  built.members.push_back({.kind = SectionKind::kPrefillDecode, .image = std::move(elastic.image)});
+  return built;
 }
 
-Result<PlannedOutput> PlanOutput(const PreparedModel& model, const std::filesystem::path& path, size_t job, const MemberImages& images) {
+Result<PlannedOutput> PlanOutput(const PreparedModel& model, const std::filesystem::path& path, size_t job, const ModelMembers& built) {
   const std::optional<Container> container = ContainerFromPath(path);
   if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
   PlannedOutput output{.path = path, .container = *container, .job = job, .sections = {}, .layout = {}, .small_sections = {}};
@@ -50,8 +61,13 @@ Result<PlannedOutput> PlanOutput(const PreparedModel& model, const std::filesyst
   output.sections.push_back(SectionFromSource(SectionKind::kTokenizer, model.tokenizer));
   std::vector<std::byte> scratch;
   output.small_sections = Sha256Hex(TRY(ViewOrRead(*metadata, scratch))) + Sha256Hex(TRY(ViewOrRead(*model.tokenizer, scratch)));
-  for (size_t i = 0; i < images.kinds.size(); ++i) {
-    output.sections.push_back({.kind = images.kinds[i], .size = images.roots[i].image.size, .write = {}});
+  for (const ModelMember& member : built.members) {
+    output.sections.push_back({.kind = member.kind, .size = member.image.size, .write = {}});
+    if (member.image.roots.size() > 1) output.sections.back().entry = 0;  // the first root is the active one
+  }
+  if (built.list) {
+    output.sections.push_back(SizesSection(*built.list, built.size_crcs));
+    output.small_sections += Sha256Hex(AsBytes(EncodeSizes(*built.list)));
   }
   output.layout = TRY(PlanBundle(*container, output.sections));
   return output;
@@ -65,20 +81,23 @@ Result<ConversionPlan> PlanConversion(std::span<const BundleJob> jobs) {
   ConversionPlan plan;
   std::set<std::filesystem::path> seen;
   for (size_t job = 0; job < jobs.size(); ++job) {
-    MemberImages images = TRY(BuildImages(*jobs[job].model));
+    ModelMembers built = TRY(BuildMembers(*jobs[job].model));
     const size_t first_output = plan.outputs.size();
     for (const std::filesystem::path& path : jobs[job].outputs) {
       if (!seen.insert(FinalPath(path)).second) return Fail(ErrorCode::kUsage, "{}: named twice as output", path.string());
-      plan.outputs.push_back(TRY(PlanOutput(*jobs[job].model, path, job, images)));
+      plan.outputs.push_back(TRY(PlanOutput(*jobs[job].model, path, job, built)));
     }
-    for (size_t i = 0; i < images.kinds.size(); ++i) {
+    for (size_t i = 0; i < built.members.size(); ++i) {
       std::vector<Place> places;
       for (size_t output = first_output; output < plan.outputs.size(); ++output) {
         places.push_back({.file = output, .offset = plan.outputs[output].layout.offsets[kSmallSections + i]});
       }
-      std::vector<MemberRoot> roots;
-      roots.push_back(std::move(images.roots[i]));
-      plan.members.push_back({.job = job, .kind = images.kinds[i], .stream = plan.stream.AddMember(std::move(roots), places)});
+      const size_t roots = built.members[i].image.roots.size();
+      PlannedMember member{.job = job, .kind = built.members[i].kind, .stream = {}, .first_crc = plan.num_crcs};
+      member.stream = plan.stream.AddMember(std::move(built.members[i].image), places);
+      if (roots > 1) member.size_crcs = built.size_crcs;
+      plan.num_crcs += roots;
+      plan.members.push_back(std::move(member));
     }
   }
   plan.stream.Cut(kUnitBytes);
@@ -107,19 +126,26 @@ Result<std::string> FingerprintOf(const ConversionPlan& plan) {
 
 std::vector<uint32_t> MemberCrcs(const ConversionPlan& plan, std::span<const uint32_t> crcs) {
   std::vector<uint32_t> all;
-  for (const PlannedMember& member : plan.members) all.push_back(MemberCrc(plan.stream, member.stream, crcs));
+  for (const PlannedMember& member : plan.members) {
+    for (const StreamMember::Extent& extent : member.stream.extents) {
+      if (extent.is_root) all.push_back(MemberCrc(plan.stream, member.stream, crcs, extent.offset));
+    }
+  }
   return all;
 }
 
 void SetMemberCrcs(ConversionPlan& plan, std::span<const uint32_t> member_crcs) {
-  for (PlannedOutput& output : plan.outputs) {
-    for (SectionToWrite& section : output.sections) {
-      for (size_t i = 0; i < plan.members.size(); ++i) {
-        const PlannedMember& member = plan.members[i];
-        if (member.job != output.job || member.kind != section.kind) continue;
-        section.write = [crc = member_crcs[i]](OutputFile&, uint64_t) -> Result<uint32_t> { return crc; };
-      }
+  for (const PlannedMember& member : plan.members) {
+    for (PlannedOutput& output : plan.outputs) {
+      if (member.job != output.job) continue;
+      const auto section = std::ranges::find(output.sections, member.kind, &SectionToWrite::kind);
+      section->write = [crc = member_crcs[member.first_crc]](OutputFile&, uint64_t) -> Result<uint32_t> { return crc; };
     }
+    if (!member.size_crcs) continue;
+    const std::span<const uint32_t> sizes = member_crcs.subspan(member.first_crc);
+    size_t roots = 0;
+    for (const StreamMember::Extent& extent : member.stream.extents) roots += extent.is_root ? 1 : 0;
+    member.size_crcs->assign(sizes.begin(), sizes.begin() + static_cast<ptrdiff_t>(roots));
   }
 }
 

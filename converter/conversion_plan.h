@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,12 +36,16 @@ struct PlannedMember {
   size_t job = 0;
   SectionKind kind = SectionKind::kOther;
   StreamMember stream;
+  size_t first_crc = 0;  // of MemberCrcs(): one for each root
+  // [roots] for the list of an elastic member's sizes, which is written behind it.
+  std::shared_ptr<std::vector<uint32_t>> size_crcs = {};
 };
 
 struct ConversionPlan {
   std::vector<PlannedOutput> outputs;
   std::vector<PlannedMember> members;
   StreamPlan stream;
+  size_t num_crcs = 0;  // of MemberCrcs()
 };
 
 // kUsage for an output that is no bundle by its name or is named twice, and the errors of PlanBundle and BuildTfliteImage.
@@ -49,7 +54,7 @@ Result<ConversionPlan> PlanConversion(std::span<const BundleJob> jobs);
 // Everything that decides the bytes of the outputs except the inputs' values, as one SHA-256. Before scales are filled in.
 Result<std::string> FingerprintOf(const ConversionPlan& plan);
 
-// [members] of the finished stream; crcs: [constants].
+// Of the finished stream, of every member from each of its roots on; crcs: [constants].
 std::vector<uint32_t> MemberCrcs(const ConversionPlan& plan, std::span<const uint32_t> crcs);
 // Makes the sections of models ready for WriteBundle(): their bytes are in the files already.
 void SetMemberCrcs(ConversionPlan& plan, std::span<const uint32_t> member_crcs);

@@ -91,7 +91,7 @@ class Conversion {
     if (!journal) return {};
     TRY(CheckSameConversion(*journal, fingerprint_, inputs_));
     const bool fits = journal->state.units <= plan_.stream.units() && journal->state.crcs.size() == plan_.stream.constants().size() &&
-                      (journal->member_crcs.empty() || journal->member_crcs.size() == plan_.members.size());
+                      (journal->member_crcs.empty() || journal->member_crcs.size() == plan_.num_crcs);
     if (!fits) return Fail(ErrorCode::kCannotResume, "{}: damaged; remove it to start again", journal_path().string());
     state_ = std::move(journal->state);
     member_crcs_ = std::move(journal->member_crcs);
@@ -162,8 +162,8 @@ class Conversion {
 
   [[nodiscard]] SectionCrcs CrcsOf(size_t job) const {
     SectionCrcs crcs;
-    for (size_t i = 0; i < plan_.members.size(); ++i) {
-      if (plan_.members[i].job == job) crcs.emplace_back(plan_.members[i].kind, member_crcs_[i]);
+    for (const PlannedMember& member : plan_.members) {
+      if (member.job == job) crcs.emplace_back(member.kind, member_crcs_[member.first_crc]);  // of the active size
     }
     return crcs;
   }
@@ -180,8 +180,7 @@ class Conversion {
       report_.bundles.push_back({.path = output.path, .bytes = output.layout.file_size, .sha256 = std::move(sha256), .job = output.job});
       if (!heard.insert(output.job).second) continue;  // the same model bytes have spoken
       Announce("smoke");
-      TRY(LetSpeak(path, options_.work.threads));
-      if (Stopped()) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
+      TRY(LetSpeak(path, options_.work.threads, options_.work.stop));
     }
     if (!flush_.valid()) return {};
     Announce("flush");
@@ -220,7 +219,7 @@ class Conversion {
     const PreparedModel& model = *jobs_[bundle.job].model;
     LockFile lock{.version = std::string(Version()),
                   .output = {.name = bundle.path.filename().string(), .bytes = bundle.bytes, .sha256 = bundle.sha256},
-                  .options = {{"slice", fs::path(model.slice).filename().string()}},
+                  .options = {{"slice", fs::path(model.size_name).filename().string()}},
                   .recipe = model.resolved_recipe,
                   .inputs = {}};
     lock.options.insert(lock.options.end(), options_.recorded.begin(), options_.recorded.end());
@@ -234,7 +233,6 @@ class Conversion {
 
   // --- talk -------------------------------------------------------------------------------------------------------------------------
 
-  [[nodiscard]] bool Stopped() const { return options_.work.stop != nullptr && options_.work.stop->load(); }
   void Tell(const ConvertEvent& event) const {
     if (options_.on_event) options_.on_event(event);
   }

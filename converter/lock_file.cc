@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -120,6 +121,20 @@ Status CheckDigest(const FileDigest& expected, const FileDigest& found, const st
   if (expected.bytes == found.bytes && expected.sha256 == found.sha256) return {};
   return Fail(ErrorCode::kLockMismatch, "{}: {} bytes, sha256 {}; expected {} bytes, sha256 {}", path.string(), found.bytes, found.sha256,
               expected.bytes, expected.sha256);
+}
+
+Status CheckLock(const LockFile& lock, const std::filesystem::path& bundle, std::span<const std::filesystem::path> folders,
+                 const std::atomic<bool>* stop) {
+  TRY(CheckDigest(lock.output, TRY(DigestFile(bundle, stop)), bundle));
+  if (folders.empty()) return {};
+  for (const FileDigest& input : lock.inputs) {
+    std::error_code ignored;
+    const auto folder =
+        std::ranges::find_if(folders, [&](const auto& path) { return std::filesystem::is_regular_file(path / input.name, ignored); });
+    if (folder == folders.end()) return Fail(ErrorCode::kLockMismatch, "{}: {} is not there", folders.front().string(), input.name);
+    TRY(CheckDigest(input, TRY(DigestFile(*folder / input.name, stop)), *folder / input.name));
+  }
+  return {};
 }
 
 }  // namespace taskpress

@@ -38,6 +38,10 @@ Status UpdateSums(const std::filesystem::path& output, const FileDigest& digest)
 
 // Size and SHA-256 of a file, read once in blocks. kInterrupted when `stop` is set meanwhile.
 Result<FileDigest> DigestFile(const std::filesystem::path& path, const std::atomic<bool>* stop = nullptr);
+// The bundle is the one that the lock names, and so are all inputs that are found by their names in `folders`; where folders are given,
+// every input has to be in one of them. kLockMismatch.
+Status CheckLock(const LockFile& lock, const std::filesystem::path& bundle, std::span<const std::filesystem::path> folders,
+                 const std::atomic<bool>* stop = nullptr);
 // kLockMismatch naming the file and both digests.
 Status CheckDigest(const FileDigest& expected, const FileDigest& found, const std::filesystem::path& path);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "converter/chat_metadata.h"
+#include "converter/elastic.h"
 #include "converter/lora.h"
 #include "converter/matformer.h"
 #include "converter/model_family.h"
@@ -78,7 +79,6 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   PreparedModel model;
   model.config = SliceConfig(stored, slice);
   model.source = checkpoint.string();
-  model.slice = options.slice;
   model.parameters = CountParameters(model.config);
   model.notes = model.config.notes;
 
@@ -101,9 +101,10 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   if (model.config.family->has_per_layer_embedder) model.graphs.per_layer_embedder = TRY(BuildPerLayerEmbedder(model.config, weights));
   TextModelOptions text = options.model;
   if (options.score_signature) text.score_length = ScoreLength(model.config.text_vocab_size, context);
-  model.graphs.prefill_decode = TRY(BuildPrefillDecode(model.config, weights, text));
+  TRY(BuildSizes(stored, slice, options, text, weights, model));
   const Graph* per_layer_embedder = model.graphs.per_layer_embedder ? &*model.graphs.per_layer_embedder : nullptr;
   model.contract = TRY(CheckTextContract(model.graphs.embedder, per_layer_embedder, model.graphs.prefill_decode));
+  for (const PreparedSize& size : model.smaller) TRY(CheckTextContract(model.graphs.embedder, per_layer_embedder, size.prefill_decode));
   model.weights.assign(weights.handed_out().begin(), weights.handed_out().end());
 
   model.tokenizer = TRY(files.ReadTokenizer());

@@ -23,18 +23,29 @@ namespace taskpress {
 struct PrepareOptions {
   Recipe recipe;
   TextModelOptions model;
-  std::string slice = "e4b";        // MatFormer slice, see ResolveSlice(); cut after the adapter was merged
+  std::string slice = "e4b";  // MatFormer slice, see ResolveSlice(); cut after the adapter was merged
+  // Further slices over the same weights, each inside `slice`; not empty: an elastic bundle. FORMATS, rule E12.
+  std::vector<std::string> elastic = {};
   std::filesystem::path lora = {};  // folder of a PEFT adapter to merge; empty: none
   bool score_signature = false;     // adds score_<T> with the T of ScoreLength()
 };
 
+// A smaller size of an elastic bundle: a graph over the weights and with the embedders of the big one.
+struct PreparedSize {
+  std::string name;
+  TextConfig config;
+  ParameterCount parameters;
+  Graph prefill_decode;
+};
+
 struct PreparedModel {
   std::string source;
-  std::string slice;                          // as it was asked for
+  std::string size_name;                      // of the slice, as it was asked for
   std::vector<std::filesystem::path> inputs;  // every file that decides what the bundle holds
   TextConfig config;
   ParameterCount parameters;
   TextModel graphs;
+  std::vector<PreparedSize> smaller;  // empty: the bundle is not elastic
   TextContract contract;
   SharedBytes tokenizer;  // SentencePiece ModelProto
   BundleMetadata metadata;

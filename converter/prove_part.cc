@@ -7,6 +7,7 @@
 #include "runtime/smoke.h"
 #include "schema/base/hash.h"
 #include "schema/base/mapped_file.h"
+#include "schema/bundle_sizes.h"
 
 namespace taskpress {
 namespace {
@@ -55,14 +56,20 @@ Result<std::string> ReadBack(const std::filesystem::path& file, const SectionCrc
   const Status sections = CheckSections(bundle, expected, stop);
   Result<std::string> sha256 = hash.get();
   TRY(sections);
+  TRY(VerifySizes(bundle));
   if (Stopped(stop)) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
   return sha256;
 }
 
-Status LetSpeak(const std::filesystem::path& file, int threads) {
+Status LetSpeak(const std::filesystem::path& file, int threads, const std::atomic<bool>* stop) {
   const Bundle bundle = TRY(ReadBundle(file));
-  const BundleModel model = TRY(LoadBundleModel(bundle));
-  return SmokeRun(model.graphs, model.metadata, threads);
+  const std::vector<std::string> sizes = bundle.SizeNames();
+  for (const std::string& size : sizes) {
+    const BundleModel model = TRY(LoadBundleModel(bundle, size));
+    TRY(SmokeRun(model.graphs, model.metadata, threads));
+    if (Stopped(stop)) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
+  }
+  return {};
 }
 
 }  // namespace taskpress

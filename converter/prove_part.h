@@ -21,8 +21,8 @@ using SectionCrcs = std::vector<std::pair<SectionKind, uint32_t>>;
 // errors of ReadBundle() and of its own checksums. kInterrupted when `stop` is set meanwhile.
 Result<std::string> ReadBack(const std::filesystem::path& file, const SectionCrcs& expected, const std::atomic<bool>* stop);
 
-// Loads the bundle as a client does and lets it say something. The errors of LoadBundleModel() and SmokeRun().
-Status LetSpeak(const std::filesystem::path& file, int threads);
+// Loads the bundle as a client does and lets every size of it say something. The errors of LoadBundleModel() and SmokeRun().
+Status LetSpeak(const std::filesystem::path& file, int threads, const std::atomic<bool>* stop);
 
 }  // namespace taskpress
 

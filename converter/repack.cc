@@ -2,11 +2,12 @@
 
 #include <algorithm>
 
+#include "converter/prove_part.h"
 #include "converter/repack_plan.h"
-#include "runtime/bundle_model.h"
-#include "runtime/smoke.h"
+#include "schema/activate.h"
 #include "schema/base/hash.h"
 #include "schema/base/output_file.h"
+#include "schema/bundle_sizes.h"
 
 namespace taskpress {
 namespace {
@@ -76,10 +77,14 @@ class WatchedBytes final : public ByteSource {
   std::shared_ptr<ConvertEvent> event_;  // of all sections; they are written one after the other
 };
 
-std::vector<SectionToWrite> SectionsToWrite(std::span<const Section> sections, const WriteOptions& options) {
+std::vector<SectionToWrite> SectionsToWrite(const Bundle& from, std::span<const Section> sections, const WriteOptions& options) {
   const auto event = std::make_shared<ConvertEvent>(ConvertEvent{.stage = "write"});
   std::vector<SectionToWrite> out;
   for (const Section& section : sections) {
+    if (section.kind == SectionKind::kPrefillDecode && !from.sizes.empty()) {
+      out.push_back(SectionFromSizes(from));  // all sizes, not the active one alone
+      continue;
+    }
     event->bytes_total += section.bytes->size();
     SectionToWrite copy = SectionFromSource(section.kind, std::make_shared<WatchedBytes>(section, options, event));
     copy.name = section.name;
@@ -89,8 +94,9 @@ std::vector<SectionToWrite> SectionsToWrite(std::span<const Section> sections, c
   return out;
 }
 
-Result<OutputFile> WritePart(const fs::path& output, Container container, const RepackPlan& plan, const WriteOptions& options) {
-  const std::vector<SectionToWrite> sections = SectionsToWrite(plan.sections, options);
+Result<OutputFile> WritePart(const fs::path& output, Container container, const Bundle& from, const RepackPlan& plan,
+                             const WriteOptions& options) {
+  const std::vector<SectionToWrite> sections = SectionsToWrite(from, plan.sections, options);
   Result<BundleLayout> layout = PlanBundle(container, sections);
   if (!layout) return std::unexpected(WithContext(std::move(layout).error(), output.string()));
   OutputFile file = TRY(OutputFile::Create(output, layout->file_size, {.replace = options.replace}));
@@ -124,10 +130,8 @@ Status ProvePart(const OutputFile& file, const RepackPlan& plan, const WriteOpti
   const Bundle written = TRY(ReadBundle(file.part_path()));
   TRY(VerifyChecksums(written));
   TRY(CheckSameSections(written, plan, options));
-  const BundleModel model = TRY(LoadBundleModel(written));
   TRY(Begin(options, "smoke"));
-  TRY(SmokeRun(model.graphs, model.metadata, options.work.threads));
-  return CheckNotStopped(options);
+  return LetSpeak(file.part_path(), options.work.threads, options.work.stop);
 }
 
 }  // namespace
@@ -141,12 +145,25 @@ Result<RepackedBundle> RepackBundle(const fs::path& file, const fs::path& output
   TRY(CheckPaths(file, output, changes, options.replace));
   TRY(VerifyChecksums(from));  // else a damaged byte would get a checksum of its own
   RepackPlan plan = TRY(PlanRepack(from, *container, changes));
-  OutputFile part = TRY(WritePart(output, *container, plan, options));
+  OutputFile part = TRY(WritePart(output, *container, from, plan, options));
   TRY(ProvePart(part, plan, options));
   std::string sha256 = TRY(Sha256OfFile(part.part_path()));
   TRY(part.Commit());
   WrittenBundle bundle{.path = output, .bytes = part.size(), .sha256 = std::move(sha256)};
   return RepackedBundle{.bundle = std::move(bundle), .notes = std::move(plan.notes)};
+}
+
+Result<WrittenBundle> ActivateBundle(const fs::path& file, const fs::path& output, std::string_view size, const WriteOptions& options) {
+  TRY(CheckPaths(file, output, {}, options.replace));
+  if (ContainerFromPath(output) != TRY(ReadBundle(file)).container) {
+    return Fail(ErrorCode::kUsage, "{}: --activate rewrites headers only, so the container stays; repack into the other one first",
+                output.string());
+  }
+  TRY(Begin(options, "write"));
+  TRY(ActivateSize(file, output, size, {.replace = options.replace}));
+  TRY(Begin(options, "verify"));
+  std::error_code ignored;
+  return WrittenBundle{.path = output, .bytes = fs::file_size(output, ignored), .sha256 = TRY(Sha256OfFile(output))};
 }
 
 }  // namespace taskpress

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "converter/convert.h"
@@ -33,6 +34,11 @@ struct RepackedBundle {
 // kTokenizerModel when a replacement leaves the model more tokens than the tokenizer has pieces; kWriteFailed, kSmokeFailed, kInterrupted.
 Result<RepackedBundle> RepackBundle(const std::filesystem::path& file, const std::filesystem::path& output, const SectionChanges& changes,
                                     const WriteOptions& options);
+
+// A copy of an elastic bundle with another of its sizes as the one that clients load: headers change, roots and weights stay. `output` is
+// of the same container. Stages "write", "verify". kUsage, and the errors of ActivateSize().
+Result<WrittenBundle> ActivateBundle(const std::filesystem::path& file, const std::filesystem::path& output, std::string_view size,
+                                     const WriteOptions& options);
 
 }  // namespace taskpress
 

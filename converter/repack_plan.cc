@@ -60,6 +60,13 @@ Status CheckChanges(const Bundle& from, const SectionChanges& changes) {
       return Fail(ErrorCode::kUsage, "section \"{}\" is named twice; drop it or replace it, once", replacement.section);
     }
   }
+  if (from.sizes.empty()) return {};
+  for (const SectionKind kind : {SectionKind::kPrefillDecode, SectionKind::kSizes}) {
+    if (!named.contains(from.Find(kind)->name)) continue;
+    return Fail(ErrorCode::kUsage,
+                "section \"{}\" of an elastic bundle cannot be changed: its sizes share weights; convert again without --elastic",
+                from.Find(kind)->name);
+  }
   return {};
 }
 

@@ -79,11 +79,10 @@ std::vector<Placed> PlacedBuffers(const MemberRoot& root, size_t root_index) {
 
 }  // namespace
 
-StreamMember StreamPlan::AddMember(std::vector<MemberRoot> roots, std::span<const Place> places) {
-  StreamMember member;
+StreamMember StreamPlan::AddMember(MemberImage image, std::span<const Place> places) {
+  StreamMember member{.extents = {}, .size = image.size};
   std::vector<Placed> buffers;
-  for (MemberRoot& root : roots) {
-    member.size = std::max(member.size, root.offset + root.image.size);
+  for (MemberRoot& root : image.roots) {
     std::ranges::move(PlacedBuffers(root, roots_.size()), std::back_inserter(buffers));
     member.extents.push_back({.offset = root.offset, .size = root.image.root.size(), .is_root = true, .index = roots_.size()});
     roots_.push_back({.bytes = std::move(root.image.root), .places = Shifted(places, root.offset)});

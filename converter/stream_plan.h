@@ -15,7 +15,7 @@
 #include "schema/base/error.h"
 #include "schema/byte_source.h"
 #include "schema/graph.h"
-#include "schema/tflite.h"
+#include "schema/member_image.h"
 
 namespace taskpress {
 
@@ -61,13 +61,6 @@ struct StreamPiece {
   uint64_t count = 0;
 };
 
-// One root of a model member. Its placements count from the root's first byte; roots of several sizes of a model may share them.
-struct MemberRoot {
-  const Graph* graph = nullptr;
-  TfliteImage image;
-  uint64_t offset = 0;  // from the member's first byte
-};
-
 // What a member consists of, in the order of its bytes. Between the extents lie zeros.
 struct StreamMember {
   struct Extent {
@@ -82,9 +75,9 @@ struct StreamMember {
 
 class StreamPlan {
  public:
-  // Adds a member whose first byte goes to each of `places`. A placement that begins where a longer one of another root begins is a part of
-  // it: its bytes are written once, its scales go to both roots.
-  StreamMember AddMember(std::vector<MemberRoot> roots, std::span<const Place> places);
+  // Adds a member whose first byte goes to each of `places`. Of placements that begin together the longest is written, and the scales go to
+  // every root.
+  StreamMember AddMember(MemberImage image, std::span<const Place> places);
   // Cuts everything into units of about `unit_bytes`, at least one row. After the last AddMember().
   void Cut(uint64_t unit_bytes);
 

@@ -31,7 +31,7 @@ void BuildSignature(BlockContext& c, const SignatureSpec& spec, const TextModelO
   inputs.logits = spec.logits;
   inputs.embeddings = b.Input("embeddings", DType::kF32, {1, spec.tokens, config.hidden_size});
   if (config.family->has_per_layer_embedder) {
-    const Shape rows{1, spec.tokens, config.num_hidden_layers, config.hidden_size_per_layer_input};
+    const Shape rows{1, spec.tokens, c.NumStoredLayers(), config.hidden_size_per_layer_input};
     inputs.per_layer_rows = b.Input("per_layer_embeddings", DType::kF32, rows);
   }
   const Value input_pos = b.Input("input_pos", DType::kI32, {spec.tokens});
@@ -78,11 +78,11 @@ Value Logits(BlockContext& c, Value hidden) {
   return cap > 0 ? b.Mul(b.Tanh(b.Mul(logits, b.Float(1.0F / cap))), b.Float(cap)) : logits;
 }
 
-Result<Graph> BuildPrefillDecode(const TextConfig& config, TextWeights& weights, const TextModelOptions& options) {
+Result<Graph> BuildPrefillDecode(const TextConfig& config, TextWeights& weights, const TextModelOptions& options, const ModelPlace* place) {
   TRY(CheckOptions(options));
   GraphBuilder builder;
   builder.SetDescription(Description(config, "prefill and decode"));
-  BlockContext c(builder, config, weights);
+  BlockContext c(builder, config, weights, place);
   for (const int64_t tokens : options.prefill_lengths) BuildSignature(c, {.key = Format("prefill_{}", tokens), .tokens = tokens}, options);
   BuildSignature(c, {.key = "decode", .tokens = 1, .logits = true}, options);
   if (options.score_length) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "converter/blocks/attention.h"
+#include "converter/model_place.h"
 #include "converter/text_config.h"
 #include "converter/text_weights.h"
 #include "schema/base/error.h"
@@ -44,7 +45,9 @@ Result<Graph> BuildPerLayerEmbedder(const TextConfig& config, TextWeights& weigh
 // prefill_<T>: caches only, layers above the last owning one left out. decode: caches and logits [1, 1, vocab]. score_<T>: logits [1, T,
 // vocab]. Inputs of each: embeddings [1, T, hidden], per_layer_embeddings [1, T, layers, per_layer] where the family has them, input_pos
 // i32 [T], mask [1, 1, T, context], caches. kUsage for a context or a length that is not possible.
-Result<Graph> BuildPrefillDecode(const TextConfig& config, TextWeights& weights, const TextModelOptions& options);
+// `place`: where this model lies in the one that `weights` and the embedders are of, null: it is that model.
+Result<Graph> BuildPrefillDecode(const TextConfig& config, TextWeights& weights, const TextModelOptions& options,
+                                 const ModelPlace* place = nullptr);
 
 }  // namespace taskpress
 

@@ -204,6 +204,29 @@ Result<Weight> TextWeights::Matrix(const std::string& name) {
                .scale_factor = 1.0F});
 }
 
+Result<Weight> TextWeights::FirstRows(const std::string& name, int64_t num_rows) {
+  Weight weight = TRY(Matrix(name));
+  if (num_rows == weight.shape[0]) return weight;
+  const std::shared_ptr<const QuantizedRows> whole = std::ranges::find(handed_out_, name, &BundleWeight::name)->rows;
+  weight.bytes = TRY(MakeFirstRows(whole, num_rows));
+  weight.shape[0] = num_rows;
+  return weight;
+}
+
+Result<Weight> TextWeights::Columns(const std::string& name, int64_t begin, int64_t end) {
+  const Bound* bound = Find(name);
+  if (bound == nullptr) return Fail(ErrorCode::kWeightsMismatch, "weight \"{}\" is not in the table", name);
+  const Shape& shape = bound->tensor->shape;
+  if (begin == 0 && end == MatrixColumns(shape)) return Matrix(name);
+  return Make({.name = Format("{}[:,{}:{}]", name, begin, end),
+               .source = name,
+               .spec_name = name,
+               .num_rows = MatrixRows(shape),
+               .first_column = begin,
+               .columns = end - begin,
+               .scale_factor = 1.0F});
+}
+
 Result<Weight> TextWeights::Head() {
   return Make({.name = std::string(kHead),
                .source = std::string(kEmbedding),

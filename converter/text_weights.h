@@ -44,6 +44,10 @@ class TextWeights {
 
   // A matrix in its storage type. `name` is the table's, "{}" already filled.
   Result<Weight> Matrix(const std::string& name);
+  // The first rows of a matrix: the same bytes as Matrix() has there.
+  Result<Weight> FirstRows(const std::string& name, int64_t num_rows);
+  // Columns [begin, end) of a matrix, with scales of their own, as "name[:,begin:end]".
+  Result<Weight> Columns(const std::string& name, int64_t begin, int64_t end);
   // The logits' weights: the text rows of embed_tokens, as "lm_head.weight".
   Result<Weight> Head();
   // The token table [text_vocab, hidden], times sqrt(hidden).

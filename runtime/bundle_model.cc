@@ -22,6 +22,14 @@ Result<Graph> ReadMember(const Bundle& bundle, SectionKind kind) {
   return InSection(bundle, kind, ReadTflite(TRY(Require(bundle, kind))->bytes));
 }
 
+Result<Graph> ReadSize(const Bundle& bundle, std::string_view name) {
+  if (name.empty()) return ReadMember(bundle, SectionKind::kPrefillDecode);
+  const BundleSize& size = *TRY(bundle.FindSize(name));
+  Result<Graph> graph = ReadTflite(size.bytes);
+  if (graph) return graph;
+  return std::unexpected(WithContext(std::move(graph).error(), Format("{}: size \"{}\"", bundle.path, size.name)));
+}
+
 Status ResolveToken(TokenText& token, const Tokenizer& tokenizer) {
   if (token.id == TokenText::kNoTokenId) {
     const std::optional<int32_t> id = tokenizer.FindPiece(token.text);
@@ -41,10 +49,10 @@ Status ResolveTokens(BundleMetadata& metadata, const Tokenizer& tokenizer) {
   return {};
 }
 
-Result<BundleModel> LoadBundleModel(const Bundle& bundle) {
+Result<BundleModel> LoadBundleModel(const Bundle& bundle, std::string_view size) {
   TextModel graphs;
   graphs.embedder = TRY(ReadMember(bundle, SectionKind::kEmbedder));
-  graphs.prefill_decode = TRY(ReadMember(bundle, SectionKind::kPrefillDecode));
+  graphs.prefill_decode = TRY(ReadSize(bundle, size));
   if (bundle.Find(SectionKind::kPerLayerEmbedder) != nullptr)
     graphs.per_layer_embedder = TRY(ReadMember(bundle, SectionKind::kPerLayerEmbedder));
   const Graph* per_layer = graphs.per_layer_embedder ? &*graphs.per_layer_embedder : nullptr;

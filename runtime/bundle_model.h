@@ -2,6 +2,8 @@
 #ifndef TASKPRESS_RUNTIME_BUNDLE_MODEL_H_
 #define TASKPRESS_RUNTIME_BUNDLE_MODEL_H_
 
+#include <string_view>
+
 #include "runtime/session.h"
 #include "schema/base/error.h"
 #include "schema/bundle.h"
@@ -20,7 +22,8 @@ struct BundleModel {
 
 // kBundleSectionMissing, and the errors of ReadTflite, CheckTextContract, DecodeMetadata, Tokenizer::FromModel and LintMetadata, each with
 // the section's name in front.
-Result<BundleModel> LoadBundleModel(const Bundle& bundle);
+// `size`: of an elastic bundle, by name, kUsage when there is none such; empty: the active one.
+Result<BundleModel> LoadBundleModel(const Bundle& bundle, std::string_view size = {});
 
 // Completes tokens that the metadata gives by text only, or by id only.
 Status ResolveTokens(BundleMetadata& metadata, const Tokenizer& tokenizer);

@@ -6,6 +6,7 @@
 #include "schema/base/hash.h"
 #include "schema/base/mapped_file.h"
 #include "schema/base/text.h"
+#include "schema/bundle_sizes.h"
 #include "schema/litertlm.h"
 #include "schema/litertlm_generated.h"
 #include "schema/task.h"
@@ -31,6 +32,7 @@ constexpr auto kSections = std::to_array<SectionInfo>({
     {SectionKind::kAudioAdapter, "audio_adapter", "TF_LITE_AUDIO_ADAPTER", kModel, "tf_lite_audio_adapter", true, false},
     {SectionKind::kEndOfAudio, "end_of_audio", "TF_LITE_END_OF_AUDIO", kModel, "tf_lite_end_of_audio", true, false},
     {SectionKind::kEndOfVision, "end_of_vision", "TF_LITE_END_OF_VISION", kModel, "tf_lite_end_of_vision", true, false},
+    {SectionKind::kSizes, "taskpress_sizes", "TASKPRESS_SIZES", kGeneric, "", false, false},
     {SectionKind::kOther, "other", "", kGeneric, "", false, false},
 });
 
@@ -127,9 +129,29 @@ Result<Bundle> ReadBundle(const std::filesystem::path& path) {
   return ReadBundle(TRY(MakeMappedSource(file, 0, file->size())), path.string());
 }
 
+std::vector<std::string> Bundle::SizeNames() const {
+  std::vector<std::string> names;
+  for (const BundleSize& size : sizes) names.push_back(size.name);
+  if (names.empty()) names.emplace_back();
+  return names;
+}
+
+Result<const BundleSize*> Bundle::FindSize(std::string_view name) const {
+  const std::string wanted = ToLowerAscii(name);
+  std::string names;
+  for (const BundleSize& size : sizes) {
+    if (ToLowerAscii(size.name) == wanted) return &size;
+    names += Format("{}{}", names.empty() ? "" : ", ", size.name);
+  }
+  if (names.empty()) return Fail(ErrorCode::kUsage, "{}: not an elastic bundle, it has one size without a name", path);
+  return Fail(ErrorCode::kUsage, "{}: no size \"{}\"; it has {}", path, Printable(name), names);
+}
+
 Status VerifyChecksums(const Bundle& bundle) {
+  TRY(VerifySizes(bundle));
   if (bundle.container != Container::kTask) return {};
   for (const Section& section : bundle.sections) {
+    if (section.kind == SectionKind::kPrefillDecode && !bundle.sizes.empty()) continue;  // E7: it is one of the sizes
     uint32_t crc = 0;
     TRY(ForEachBlock(*section.bytes, [&](uint64_t, ByteView block) -> Status {
       crc = Crc32(crc, block);

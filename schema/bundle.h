@@ -37,6 +37,7 @@ enum class SectionKind : uint8_t {
   kAudioAdapter,
   kEndOfAudio,
   kEndOfVision,
+  kSizes,  // the list of sizes of an elastic bundle
   kOther,  // known to neither table nor readers: carried along, reported, never interpreted
 };
 
@@ -63,6 +64,18 @@ struct Section {
   uint32_t crc32 = 0;                                      // .task: what the directory says; see VerifyChecksums
 };
 
+// One size of an elastic bundle: a root of the prefill_decode member in front of weights that all sizes share.
+struct BundleSize {
+  std::string name;
+  int64_t text_parameters = 0;
+  int64_t effective_parameters = 0;  // without the embedding tables
+  uint64_t offset = 0;               // of its root, from the start of the file
+  uint64_t root_bytes = 0;
+  SharedBytes bytes;   // the member as this size: its root to the end of the weights
+  uint32_t crc32 = 0;  // of those bytes, with zeros in the room of a zip header; see VerifyChecksums
+  bool active = false;
+};
+
 struct Bundle {
   Container container = Container::kTask;
   std::string path;
@@ -70,9 +83,14 @@ struct Bundle {
   std::string version;  // .litertlm "1.5.0", empty for .task
   std::vector<std::pair<std::string, std::string>> system_items;
   std::vector<Section> sections;  // in file order
+  std::vector<BundleSize> sizes;  // in file order; empty: the bundle is not elastic
   std::vector<std::string> warnings;
 
   [[nodiscard]] const Section* Find(SectionKind kind) const;
+  // Of all sizes; one empty name for a bundle that is not elastic.
+  [[nodiscard]] std::vector<std::string> SizeNames() const;
+  // By name, in any case. kUsage with the names there are.
+  [[nodiscard]] Result<const BundleSize*> FindSize(std::string_view name) const;
 };
 
 // Sniffs the container by its first bytes, maps the file, checks every range and name before anything is used. Never reads payloads.
@@ -80,7 +98,8 @@ struct Bundle {
 Result<Bundle> ReadBundle(const std::filesystem::path& path);
 // The same for bytes in memory (they need a view()); `name` stands for the file in messages.
 Result<Bundle> ReadBundle(const SharedBytes& file, std::string_view name);
-// The .task checksums: reads every byte. kZipChecksum. A .litertlm has none and passes.
+// The checksums of a .task and of the sizes of an elastic bundle: reads every byte once. kZipChecksum. A plain .litertlm has none and
+// passes.
 Status VerifyChecksums(const Bundle& bundle);
 
 // A section to be written. `write` puts exactly `size` bytes at `offset` of the file and returns their CRC-32 (zip needs it).
@@ -92,6 +111,9 @@ struct SectionToWrite {
   // .litertlm: further key/value items, such as {"backend_constraint", "cpu"}; the model_type of a known kind is written without being
   // asked.
   std::vector<std::pair<std::string, std::string>> items = {};
+  // Elastic bundles: clients are shown [entry, size) of these bytes, which begin with a root and keep room for a zip header in front of
+  // every further one. `write` returns the CRC-32 of what they are shown.
+  std::optional<uint64_t> entry = {};
 };
 // Copies a source block by block.
 SectionToWrite SectionFromSource(SectionKind kind, SharedBytes bytes);

@@ -72,7 +72,33 @@ class SubSource final : public ByteSource {
   uint64_t size_;
 };
 
+class FirstRows final : public RowSource {
+ public:
+  FirstRows(std::shared_ptr<const RowSource> whole, int64_t num_rows) : whole_(std::move(whole)), num_rows_(num_rows) {}
+  [[nodiscard]] int64_t num_rows() const override { return num_rows_; }
+  [[nodiscard]] uint64_t row_bytes() const override { return whole_->row_bytes(); }
+  [[nodiscard]] int64_t scales_per_row() const override { return whole_->scales_per_row(); }
+  [[nodiscard]] const ByteSource& storage() const override { return whole_->storage(); }
+  Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const override {
+    if (first_row < 0 || count < 0 || first_row > num_rows_ || count > num_rows_ - first_row) {
+      return Fail(ErrorCode::kReadFailed, "rows [{}, +{}) lie outside the first {} of a matrix", first_row, count, num_rows_);
+    }
+    return whole_->ReadRows(first_row, count, packed, scales);
+  }
+
+ private:
+  std::shared_ptr<const RowSource> whole_;
+  int64_t num_rows_;
+};
+
 }  // namespace
+
+Result<SharedBytes> MakeFirstRows(std::shared_ptr<const RowSource> whole, int64_t num_rows) {
+  if (num_rows < 1 || num_rows > whole->num_rows()) {
+    return Fail(ErrorCode::kReadFailed, "the first {} rows of a matrix of {}", num_rows, whole->num_rows());
+  }
+  return std::make_shared<FirstRows>(std::move(whole), num_rows);
+}
 
 Status RowSource::Read(uint64_t offset, ByteSpan out) const {
   TRY(CheckRange(*this, offset, out.size()));

@@ -35,6 +35,9 @@ class ByteSource {
 
   // Not null when the constant is quantized on demand: its scales come out of the same pass as its bytes.
   [[nodiscard]] virtual const RowSource* rows() const { return nullptr; }
+
+  // The source whose first bytes these are: itself, except for first rows of a matrix. What has the same storage can be stored once.
+  [[nodiscard]] virtual const ByteSource& storage() const { return *this; }
 };
 
 // A matrix that is quantized row by row on demand. Rows are independent, so any split over threads gives the same bytes.
@@ -61,6 +64,9 @@ class RowSource : public ByteSource {
 };
 
 using SharedBytes = std::shared_ptr<const ByteSource>;
+
+// The first rows of another matrix, as a view of it: storage() is the whole. kReadFailed when it has fewer rows.
+Result<SharedBytes> MakeFirstRows(std::shared_ptr<const RowSource> whole, int64_t num_rows);
 
 // Owns its bytes, aligned to 64.
 SharedBytes MakeMemorySource(ByteView bytes);

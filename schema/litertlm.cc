@@ -7,6 +7,7 @@
 #include "schema/base/checked_math.h"
 #include "schema/base/hash.h"
 #include "schema/base/text.h"
+#include "schema/bundle_sizes.h"
 #include "schema/litertlm_generated.h"
 #include "schema/litertlm_sections.h"
 
@@ -178,6 +179,7 @@ Result<Bundle> ReadFile(const SharedBytes& file) {
   }
   std::ranges::stable_sort(bundle.sections, {}, &Section::offset);
   TRY(CheckNoOverlap(bundle.sections));
+  TRY(AttachSizes(bundle, file));
   return bundle;
 }
 
@@ -225,7 +227,8 @@ void BuildHeader(flatbuffers::FlatBufferBuilder& builder, std::span<const Sectio
   for (size_t i = 0; i < sections.size(); ++i) {
     const LitertlmIdentity typed = IdentityOf(sections[i]);
     const auto items = builder.CreateVector(BuildItems(builder, typed.items));
-    objects.push_back(litertlm::CreateSectionObject(builder, items, offsets[i], offsets[i] + sections[i].size, typed.type));
+    const uint64_t begin = offsets[i] + sections[i].entry.value_or(0);
+    objects.push_back(litertlm::CreateSectionObject(builder, items, begin, offsets[i] + sections[i].size, typed.type));
   }
   const auto list = litertlm::CreateSectionMetadata(builder, builder.CreateVector(objects));
   builder.Finish(litertlm::CreateLiteRTLMMetaData(builder, system, list));

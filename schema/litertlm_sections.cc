@@ -83,7 +83,8 @@ LitertlmKey KeyOf(AnySectionDataType type, const LitertlmItems& items) {
 SectionKind KindOf(const LitertlmKey& key) {
   for (const SectionInfo& info : AllSections()) {
     const bool same = info.litertlm_data_type == std::to_underlying(key.type) && info.litertlm_type == key.model_type;
-    if (same && info.kind != SectionKind::kOther) return info.kind;
+    const bool named = key.type != AnySectionDataType::GenericBinaryData || key.name == info.name;
+    if (same && named && info.kind != SectionKind::kOther) return info.kind;
   }
   return SectionKind::kOther;
 }
@@ -103,8 +104,9 @@ bool IsModelTypeOfClients(std::string_view model_type) {
 LitertlmIdentity IdentityOf(const SectionToWrite& section) {
   if (section.kind != SectionKind::kOther) {
     const SectionInfo& info = InfoOf(section.kind);
-    return {.type = static_cast<AnySectionDataType>(info.litertlm_data_type),
-            .items = info.is_model ? WithItem(section.items, kModelType, info.litertlm_type) : section.items};
+    const auto type = static_cast<AnySectionDataType>(info.litertlm_data_type);
+    if (type == AnySectionDataType::GenericBinaryData) return {.type = type, .items = WithItem(section.items, kName, info.name)};
+    return {.type = type, .items = info.is_model ? WithItem(section.items, kModelType, info.litertlm_type) : section.items};
   }
   if (const std::optional<AnySectionDataType> type = TypeOfName(section.name)) return {.type = *type, .items = section.items};
   const std::string model_type = ToLowerAscii(section.name);

@@ -6,6 +6,7 @@
 
 #include "schema/base/checked_math.h"
 #include "schema/base/text.h"
+#include "schema/bundle_sizes.h"
 
 namespace taskpress {
 namespace {
@@ -118,11 +119,23 @@ Status CheckGap(ByteView file, uint64_t begin, uint64_t end, uint64_t longest) {
   return {};
 }
 
-Status CheckGaps(ByteView file, std::span<const Member> in_file_order, uint64_t directory_offset) {
+struct Range {
+  uint64_t begin;
+  uint64_t end;
+};
+
+Status CheckGaps(ByteView file, std::span<const Member> members, std::span<const BundleSize> sizes, uint64_t directory_offset) {
+  std::vector<Range> taken;
+  for (const Member& member : members) taken.push_back({member.entry.header_offset, member.data_offset + member.entry.size});
+  for (const BundleSize& size : sizes) {  // E6: those behind the active one lie in its entry
+    if (size.active) break;
+    taken.push_back({size.offset, size.offset + size.root_bytes});
+  }
+  std::ranges::stable_sort(taken, {}, &Range::begin);
   uint64_t end = 0;
-  for (const Member& member : in_file_order) {
-    TRY(CheckGap(file, end, member.entry.header_offset, end == 0 ? kMaxPrefix : kMaxGap));
-    end = member.data_offset + member.entry.size;
+  for (const Range& range : taken) {
+    TRY(CheckGap(file, end, range.begin, end == 0 ? kMaxPrefix : kMaxGap));
+    end = range.end;
   }
   return CheckGap(file, end, directory_offset, kMaxGap);
 }
@@ -174,13 +187,14 @@ Result<Bundle> ReadArchive(const SharedBytes& file) {
   const ZipDirectory directory = TRY(DecodeEndOfDirectory(view, *end_record));
   std::vector<Member> members = TRY(ReadMembers(view, directory));
   std::ranges::sort(members, {}, [](const Member& member) { return member.entry.header_offset; });
-  TRY(CheckGaps(view, members, directory.offset));
   Bundle bundle;
   bundle.container = Container::kTask;
   bundle.file_size = view.size();
   for (const Member& member : members) {
     AddSection(bundle, member, TRY(MakeSubSource(file, member.data_offset, member.entry.size)));
   }
+  TRY(AttachSizes(bundle, file));
+  TRY(CheckGaps(view, members, bundle.sizes, directory.offset));
   return bundle;
 }
 
@@ -210,7 +224,8 @@ Result<TaskPlan> PlanTask(std::span<const SectionToWrite> sections, uint64_t zip
   std::set<std::string> names;
   uint64_t at = kPrefixBytes;
   for (const SectionToWrite& section : sections) {
-    ZipEntry entry{.name = EntryNameOf(section), .stored_size = section.size, .size = section.size, .header_offset = at};
+    const uint64_t entry_size = section.size - section.entry.value_or(0);
+    ZipEntry entry{.name = EntryNameOf(section), .stored_size = entry_size, .size = entry_size, .header_offset = at};
     if (!IsSafeName(entry.name)) return Fail(ErrorCode::kZipEntry, "\"{}\" cannot be the name of an entry", Printable(entry.name));
     if (!names.insert(ToLowerAscii(entry.name)).second)
       return Fail(ErrorCode::kDuplicateSection, "two sections are called \"{}\"", entry.name);
@@ -218,8 +233,16 @@ Result<TaskPlan> PlanTask(std::span<const SectionToWrite> sections, uint64_t zip
     if (entry.name.size() > kMaxNameBytes || entry.size > kLargestFile - at) {
       return Fail(ErrorCode::kZipEntry, "section \"{}\" of {} bytes does not fit", Printable(entry.name), entry.size);
     }
-    plan.data_offsets.push_back(at + LocalHeaderBytes(entry, kDataAlignment, zip64_from));
-    at = plan.data_offsets.back() + entry.size;
+    if (section.entry && plan.entries.empty()) {  // T6: an archive begins with a local header
+      return Fail(ErrorCode::kZipEntry, "section \"{}\" has several sizes and cannot be the first of a .task", entry.name);
+    }
+    if (section.entry) {  // E10
+      plan.data_offsets.push_back(AlignUp(at + kRootRoom, kDataAlignment));
+      entry.header_offset = plan.data_offsets.back() + *section.entry - LocalHeaderBytes(entry, 1, zip64_from);
+    } else {
+      plan.data_offsets.push_back(at + LocalHeaderBytes(entry, kDataAlignment, zip64_from));
+    }
+    at = plan.data_offsets.back() + section.size;
     plan.entries.push_back(std::move(entry));
   }
   plan.directory_offset = at;
@@ -241,9 +264,20 @@ std::vector<std::byte> EncodeDirectory(const TaskPlan& plan) {
   return out;
 }
 
+namespace {
+
+// Between the end of the section before and the region; the room in it is for the header of the first root.
+Status ClearRoom(const TaskPlan& plan, std::span<const SectionToWrite> sections, size_t index, OutputFile& file) {
+  const uint64_t before = index == 0 ? kPrefixBytes : plan.data_offsets[index - 1] + sections[index - 1].size;
+  return file.WriteAt(before, std::vector<std::byte>(plan.data_offsets[index] - before));
+}
+
+}  // namespace
+
 Status WriteTask(TaskPlan plan, std::span<const SectionToWrite> sections, OutputFile& file) {
   TRY(file.WriteAt(0, std::array<std::byte, kPrefixBytes>{}));
   for (size_t i = 0; i < sections.size(); ++i) {
+    if (sections[i].entry) TRY(ClearRoom(plan, sections, i, file));
     // T4: the CRC-32 stands in front of the data, so the data comes first.
     plan.entries[i].crc32 = TRY(sections[i].write(file, plan.data_offsets[i]));
     TRY(file.WriteAt(plan.entries[i].header_offset, EncodeLocalHeader(plan, i)));

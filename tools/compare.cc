@@ -16,6 +16,7 @@ struct CompareArguments {
   std::string text_file;
   std::string tokens;
   int64_t window = 256;
+  std::string size_b;
   bool json = false;
   RunFlags flags;
 };
@@ -42,7 +43,9 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
   const std::vector<int32_t> given = TRY(ParseTokens(arguments.tokens));
   const int64_t context = std::max<int64_t>(arguments.window, static_cast<int64_t>(given.size()));
   OpenedModel a = TRY(OpenModel(arguments.a, arguments.flags, context));
-  OpenedModel b = TRY(OpenModel(arguments.b, arguments.flags, context));
+  RunFlags flags_b = arguments.flags;
+  flags_b.size = arguments.size_b;
+  OpenedModel b = TRY(OpenModel(arguments.b, flags_b, context));
   if (a.session.vocab_size() != b.session.vocab_size()) {
     return Fail(ErrorCode::kNotComparable, "{} has {} tokens, {} has {}", arguments.a, a.session.vocab_size(), arguments.b,
                 b.session.vocab_size());
@@ -87,6 +90,7 @@ Verb AddCompare(CLI::App& app) {
   verb->add_option("--text", arguments->text_file, "a text file");
   verb->add_option("--tokens", arguments->tokens, "ids instead of a text, 2,5,9 or @file.json");
   verb->add_option("--window", arguments->window, "tokens per window, each starts with the start token")->capture_default_str();
+  verb->add_option("--size-b", arguments->size_b, "the same as --size, for B; --size is for A");
   verb->add_flag("--json", arguments->json, "one JSON document");
   AddRunFlags(*verb, arguments->flags);
   verb->footer("Example:\n  taskpress compare gemma-int4.task gemma-3n-E2B-it --text sample.txt");

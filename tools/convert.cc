@@ -71,6 +71,17 @@ void Print(const ConvertArguments& arguments, const PreparedJobs& prepared, cons
                       static_cast<double>(outcome.peak_anonymous_bytes) / 1e6);
 }
 
+// Of an elastic bundle, the active one first; empty for a plain one.
+OrderedJson SizesJson(const PreparedModel& model) {
+  OrderedJson sizes = OrderedJson::array();
+  if (model.smaller.empty()) return sizes;
+  sizes.push_back({{"name", model.size_name}, {"parameters", model.parameters.text}, {"effective_parameters", model.parameters.effective}});
+  for (const PreparedSize& size : model.smaller) {
+    sizes.push_back({{"name", size.name}, {"parameters", size.parameters.text}, {"effective_parameters", size.parameters.effective}});
+  }
+  return sizes;
+}
+
 void PrintAsJson(const ConvertArguments& arguments, const PreparedJobs& prepared, const Outcome& outcome) {
   OrderedJson rows = OrderedJson::array();
   OrderedJson notes = OrderedJson::array();
@@ -90,6 +101,7 @@ void PrintAsJson(const ConvertArguments& arguments, const PreparedJobs& prepared
                        {"peak_anonymous_bytes", outcome.peak_anonymous_bytes},
                        {"parameters", prepared.models.front().parameters.text},
                        {"slice", prepared.slices.front()},
+                       {"sizes", SizesJson(prepared.models.front())},
                        {"recipe", arguments.quant},
                        {"bytes_made", report.bytes_made},
                        {"bytes_resumed", report.bytes_resumed},

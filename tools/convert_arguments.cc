@@ -29,6 +29,7 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   }
   PrepareOptions options;
   options.recipe = TRY(RecipeFromName(arguments.quant));
+  options.elastic = arguments.elastic;
   options.lora = arguments.lora;
   for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
   options.model.context = arguments.context;
@@ -96,6 +97,8 @@ void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& 
                       "repeatable, each followed by its outputs");
   for (CLI::Option* option : {output, slice}) option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   verb.parse_complete_callback([&verb, arguments, slice, output] { PairSlicesWithOutputs(verb, slice, output, *arguments); });
+  verb.add_option("--elastic", arguments->elastic, "more sizes over the same weight bytes, each inside --slice: e2b,E2.98B,FILE.json")
+      ->delimiter(',');
   verb.add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();
   verb.add_option("--tensor-type", arguments->tensor_types,
                   "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");
@@ -158,7 +161,11 @@ Result<uint64_t> ParseMemoryLimit(const std::string& text) {
 std::vector<std::pair<std::string, std::string>> RecordedOptions(const ConvertArguments& arguments) {
   std::string rules;
   for (const std::string& rule : arguments.tensor_types) rules += (rules.empty() ? "" : " ") + rule;
+  std::string elastic;
+  for (const std::string& size : arguments.elastic)
+    elastic += (elastic.empty() ? "" : ",") + std::filesystem::path(size).filename().string();
   return {{"quant", arguments.quant},
+          {"elastic", elastic},
           {"tensor-type", rules},
           {"method", arguments.method},
           {"window", arguments.window},

@@ -20,6 +20,7 @@ struct ConvertArguments {
   std::string checkpoint;
   std::vector<std::string> outputs;
   std::vector<std::string> slices;
+  std::vector<std::string> elastic;
   std::vector<size_t> slice_of_output;  // [outputs] index into slices
   std::string quant = "dynamic_int4";
   std::vector<std::string> tensor_types;

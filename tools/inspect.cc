@@ -145,6 +145,22 @@ Status InspectMetadata(const Bundle& bundle, const Section& section, Inspection&
   return {};
 }
 
+OrderedJson InspectSizes(const Bundle& bundle, Inspection& out) {
+  OrderedJson sizes = OrderedJson::array();
+  for (const BundleSize& size : bundle.sizes) {
+    sizes.push_back({{"name", size.name},
+                     {"active", size.active},
+                     {"parameters", size.text_parameters},
+                     {"effective_parameters", size.effective_parameters},
+                     {"offset", size.offset},
+                     {"root_bytes", size.root_bytes},
+                     {"crc32", Format("{:08x}", size.crc32)}});
+    out.text += Format("  size {:16} {:14} parameters, {} effective; root of {} bytes at {}{}\n", size.name, size.text_parameters,
+                       size.effective_parameters, size.root_bytes, size.offset, size.active ? "; active" : "");
+  }
+  return sizes;
+}
+
 Result<ExitStatus> Inspect(const InspectArguments& arguments) {
   const Bundle bundle = TRY(ReadBundle(arguments.file));
   Inspection out;
@@ -164,6 +180,7 @@ Result<ExitStatus> Inspect(const InspectArguments& arguments) {
     if (InfoOf(section.kind).is_model) TRY(InspectModel(arguments, section, out));
     if (section.kind == SectionKind::kMetadata) TRY(InspectMetadata(bundle, section, out));
   }
+  const OrderedJson sizes = InspectSizes(bundle, out);
   const OrderedJson loaders = Loaders(bundle);
   if (!arguments.json) {
     std::cout << Format("{}: {}{}, {} bytes, {} sections\n{}", arguments.file, NameOf(bundle.container),
@@ -177,6 +194,7 @@ Result<ExitStatus> Inspect(const InspectArguments& arguments) {
   OrderedJson document{
       {"container", NameOf(bundle.container)}, {"version", bundle.version},    {"bytes", bundle.file_size}, {"sections", out.sections},
       {"signatures", out.signatures},          {"parameters", out.parameters}, {"metadata", out.metadata}};
+  if (!bundle.sizes.empty()) document["sizes"] = sizes;
   if (arguments.tensors) document["tensors"] = out.tensors;
   document["loaders"] = loaders;
   document["warnings"] = bundle.warnings;

@@ -27,8 +27,9 @@ struct Parts {
   uint64_t model_bytes;
 };
 
-Result<Parts> FromCheckpoint(const std::filesystem::path& path, int64_t context) {
+Result<Parts> FromCheckpoint(const std::filesystem::path& path, const std::string& slice, int64_t context) {
   PrepareOptions options;
+  if (!slice.empty()) options.slice = slice;
   options.recipe = TRY(RecipeFromName("f32"));
   options.model.context = context;
   options.score_signature = true;
@@ -42,9 +43,9 @@ Result<Parts> FromCheckpoint(const std::filesystem::path& path, int64_t context)
       .graphs = std::move(model.graphs), .metadata = std::move(model.metadata), .tokenizer = std::move(tokenizer), .model_bytes = bytes};
 }
 
-Result<Parts> FromBundle(const std::filesystem::path& path) {
+Result<Parts> FromBundle(const std::filesystem::path& path, const std::string& size) {
   const Bundle bundle = TRY(ReadBundle(path));
-  BundleModel model = TRY(LoadBundleModel(bundle));
+  BundleModel model = TRY(LoadBundleModel(bundle, size));
   return Parts{.graphs = std::move(model.graphs),
                .metadata = std::move(model.metadata),
                .tokenizer = std::move(model.tokenizer),
@@ -55,13 +56,14 @@ Result<Parts> FromBundle(const std::filesystem::path& path) {
 
 void AddRunFlags(CLI::App& app, RunFlags& flags) {
   app.add_option("-t,--threads", flags.threads, "threads; 0: all cores")->capture_default_str();
+  app.add_option("--size", flags.size, "one of an elastic bundle's sizes; default: the active one. Of a checkpoint: a slice");
   app.add_option("--kernels", flags.kernels, "reference: plain loops; xnnpack: fast")->capture_default_str();
 }
 
 Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context) {
   const auto start = std::chrono::steady_clock::now();
   const SessionOptions options = TRY(OptionsFrom(flags));
-  Parts parts = IsCheckpointPath(path) ? TRY(FromCheckpoint(path, checkpoint_context)) : TRY(FromBundle(path));
+  Parts parts = IsCheckpointPath(path) ? TRY(FromCheckpoint(path, flags.size, checkpoint_context)) : TRY(FromBundle(path, flags.size));
   Session session = TRY(Session::Create(std::move(parts.graphs), options));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   return OpenedModel{.session = std::move(session),

@@ -16,9 +16,10 @@
 
 namespace taskpress {
 
-// -t, --kernels: how a model is executed.
+// -t, --kernels, --size: which model is executed, and how.
 struct RunFlags {
   int threads = 0;
+  std::string size;  // of an elastic bundle, or a slice of a checkpoint; empty: the active one, or all of it
   std::string kernels = "xnnpack";
 };
 void AddRunFlags(CLI::App& app, RunFlags& flags);

@@ -15,6 +15,7 @@ struct RepackArguments {
   std::string output;
   std::vector<std::string> drop;
   std::vector<std::string> replace;
+  std::string activate;
   int threads = 0;
   bool force = false;
   std::string progress = "auto";
@@ -41,7 +42,12 @@ Result<RepackedBundle> RepackWithProgress(const RepackArguments& arguments, cons
   options.on_event = [&progress](const ConvertEvent& event) {
     progress.Update(event.stage, event.tensor, event.bytes_done, event.bytes_total);
   };
-  RepackedBundle repacked = TRY(RepackBundle(arguments.file, arguments.output, changes, options));
+  RepackedBundle repacked;
+  if (arguments.activate.empty()) {
+    repacked = TRY(RepackBundle(arguments.file, arguments.output, changes, options));
+  } else {
+    repacked.bundle = TRY(ActivateBundle(arguments.file, arguments.output, arguments.activate, options));
+  }
   progress.ShowStages();
   return repacked;
 }
@@ -49,6 +55,9 @@ Result<RepackedBundle> RepackWithProgress(const RepackArguments& arguments, cons
 Result<ExitStatus> Repack(const RepackArguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   TRY(CheckThreads(arguments.threads));
+  if (!arguments.activate.empty() && !(arguments.drop.empty() && arguments.replace.empty())) {
+    return Fail(ErrorCode::kUsage, "--activate changes headers only; drop or replace sections in a step of their own");
+  }
   const auto [bundle, notes] = TRY(RepackWithProgress(arguments, TRY(ChangesFrom(arguments))));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (const std::string& note : notes) std::cerr << "note: " << note << "\n";
@@ -73,6 +82,7 @@ Verb AddRepack(CLI::App& app) {
   verb->add_option("--drop", arguments->drop, "a section to leave out, by the name inspect shows; repeatable")->allow_extra_args(false);
   verb->add_option("--replace", arguments->replace, "SECTION=FILE: other contents for a section, checked before they are used; repeatable")
       ->allow_extra_args(false);
+  verb->add_option("--activate", arguments->activate, "a size of an elastic bundle, which clients load from then on");
   verb->add_option("--threads", arguments->threads, "of the smoke run; 0: all cores")->capture_default_str();
   verb->add_flag("--force", arguments->force, "replace an existing output");
   verb->add_option("--progress", arguments->progress, "auto, bar, plain, json or none")->capture_default_str();

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 
+#include "converter/lock_file.h"
 #include "converter/prepare.h"
 #include "quantizer/error_report.h"
 #include "runtime/bundle_model.h"
@@ -18,8 +19,10 @@ namespace {
 struct VerifyArguments {
   std::string file;
   std::string against;
-  std::string slice = "e4b";
+  std::string slice;  // empty: the first size of an elastic bundle, else e4b
+  std::vector<std::string> elastic;
   std::string lora;
+  std::string lock;
   bool json = false;
   RunFlags flags;
 };
@@ -66,11 +69,15 @@ struct StoredWeight {
 };
 using WeightsByName = std::map<std::string_view, StoredWeight>;
 
-WeightsByName WeightsOf(const TextModel& graphs) {
-  std::vector<const Graph*> all{&graphs.prefill_decode, &graphs.embedder};
-  if (graphs.per_layer_embedder) all.push_back(&*graphs.per_layer_embedder);
+std::vector<const Graph*> GraphsOf(const TextModel& model) {
+  std::vector<const Graph*> all{&model.prefill_decode, &model.embedder};
+  if (model.per_layer_embedder) all.push_back(&*model.per_layer_embedder);
+  return all;
+}
+
+WeightsByName WeightsOf(std::span<const Graph* const> graphs) {
   WeightsByName weights;
-  for (const Graph* graph : all) {
+  for (const Graph* graph : graphs) {
     for (const Subgraph& subgraph : graph->subgraphs) {
       for (const Tensor& tensor : subgraph.tensors) {
         if (tensor.is_constant()) weights.try_emplace(tensor.name, graph, &tensor);
@@ -86,15 +93,22 @@ Check Failed(Check check, std::string detail) {
   return check;
 }
 
+// A smaller size has its own scales in front of the shared bytes, some matrices only in part and others not at all.
+enum class SizeKind : uint8_t { kWhole, kSmaller };
+
 // Matrices and tables: how much of each is rounding, measured row by row.
-Result<Check> CheckMatrices(const TextModel& graphs, const PreparedModel& reference, const RowWork& work) {
+Result<Check> CheckMatrices(const WeightsByName& stored, SizeKind kind, const PreparedModel& reference, const RowWork& work) {
   Check check{.name = "matrices and tables against the checkpoint"};
-  const WeightsByName stored = WeightsOf(graphs);
   double worst = std::numeric_limits<double>::infinity();
+  int64_t measured = 0;
   std::string worst_name;
   for (const BundleWeight& weight : reference.weights) {
     const auto found = stored.find(weight.name);
-    const Shape shape{weight.num_rows, weight.columns};
+    Shape shape{weight.num_rows, weight.columns};
+    if (kind == SizeKind::kSmaller) {
+      if (found == stored.end()) continue;
+      shape[0] = std::min(weight.num_rows, found->second.tensor->shape[0]);
+    }
     if (found == stored.end() || found->second.tensor->shape != shape) {
       return Failed(check, Format("\"{}\" {} is missing or has another shape", weight.name, ToString(shape)));
     }
@@ -103,7 +117,7 @@ Result<Check> CheckMatrices(const TextModel& graphs, const PreparedModel& refere
     const std::span<const float> scales = tensor->quantization == kNone
                                               ? std::span<const float>()
                                               : ScalesOf(graph->quantizations[static_cast<size_t>(tensor->quantization)]);
-    const StoredRows rows(found->second.bytes(), scales, weight.num_rows);
+    const StoredRows rows(found->second.bytes(), scales, shape[0]);
     const auto original = [&weight](int64_t first, int64_t count, std::span<float> values) {
       return weight.rows->ReadFloats(first, count, values);
     };
@@ -112,23 +126,22 @@ Result<Check> CheckMatrices(const TextModel& graphs, const PreparedModel& refere
       return Failed(check, Format("\"{}\" {}: signal-to-noise ratio {:.1f} dB, at least {} expected", weight.name, NameOf(spec),
                                   error.snr_db(), LowestSnr(spec)));
     }
+    ++measured;
     if (error.snr_db() < worst) {
       worst = error.snr_db();
       worst_name = weight.name;
     }
   }
-  check.detail = worst_name.empty()
-                     ? Format("{}, all exact", reference.weights.size())
-                     : Format("{}; lowest signal-to-noise ratio {:.1f} dB ({})", reference.weights.size(), worst, worst_name);
+  check.detail = worst_name.empty() ? Format("{}, all exact", measured)
+                                    : Format("{}; lowest signal-to-noise ratio {:.1f} dB ({})", measured, worst, worst_name);
   return check;
 }
 
 // Norms, router, coefficients: float32 in every bundle, so the same bytes.
-Result<Check> CheckSmallWeights(const TextModel& graphs, const PreparedModel& reference) {
+Result<Check> CheckSmallWeights(const WeightsByName& stored, const WeightsByName& reference) {
   Check check{.name = "small weights against the checkpoint"};
-  const WeightsByName stored = WeightsOf(graphs);
   int64_t count = 0;
-  for (const auto& [name, original] : WeightsOf(reference.graphs)) {
+  for (const auto& [name, original] : reference) {
     if (original.bytes()->rows() != nullptr || name.starts_with("const.")) continue;
     const auto found = stored.find(name);
     if (found == stored.end() || found->second.tensor->shape != original.tensor->shape || found->second.tensor->type != DType::kF32) {
@@ -146,11 +159,11 @@ Result<Check> CheckSmallWeights(const TextModel& graphs, const PreparedModel& re
 }
 
 // A short forward pass of both; ids spread over the vocabulary stand for a text.
-Result<Check> CheckPredictions(const BundleModel& model, PreparedModel reference, const VerifyArguments& arguments) {
+Result<Check> CheckPredictions(const BundleModel& model, const TextModel& reference, const VerifyArguments& arguments) {
   constexpr int32_t kTokens = 24;
   const SessionOptions options{.kernels = Kernels::kXnnpack, .threads = arguments.flags.threads};
   Session ours = TRY(Session::Create(model.graphs, options));
-  Session theirs = TRY(Session::Create(std::move(reference.graphs), options));
+  Session theirs = TRY(Session::Create(reference, options));
   std::vector<int32_t> tokens;
   if (model.metadata.start_token) tokens.push_back(model.metadata.start_token->id);
   const int32_t length = std::min({kTokens, ours.context_length(), theirs.context_length()});
@@ -175,6 +188,63 @@ Result<Check> CheckPredictions(const BundleModel& model, PreparedModel reference
                                 summary.top1_agreement, summary.max_abs_difference)};
 }
 
+// Of the size called `name`, empty for the only one.
+Status CheckSize(const Bundle& bundle, const std::string& name, const VerifyArguments& arguments, std::vector<Check>& checks) {
+  const std::string prefix = name.empty() ? "" : Format("size {}: ", name);
+  const BundleModel model = TRY(LoadBundleModel(bundle, name));
+  checks.push_back({.name = prefix + "members and metadata",
+                    .detail = Format("context {}, vocabulary {}, {} caches, prefill lengths from {} to {}", model.contract.context,
+                                     model.contract.vocab_size, model.contract.num_caches, model.contract.prefill_lengths.front(),
+                                     model.contract.prefill_lengths.back())});
+  TRY(SmokeRun(model.graphs, model.metadata, arguments.flags.threads));
+  checks.push_back({.name = prefix + "smoke run", .detail = "finite logits, prefill and decode agree"});
+  return {};
+}
+
+// The model of an elastic bundle's size, beside the embedders that all have.
+Result<TextModel> GraphsOfSize(const PreparedModel& reference, std::string_view name) {
+  TextModel graphs = reference.graphs;
+  if (name.empty() || name == reference.size_name) return graphs;
+  const auto found = std::ranges::find(reference.smaller, name, &PreparedSize::name);
+  if (found == reference.smaller.end()) {
+    return Fail(ErrorCode::kUsage, "the bundle's size \"{}\" is not among --slice and --elastic; give them as they were for convert", name);
+  }
+  graphs.prefill_decode = found->prefill_decode;
+  return graphs;
+}
+
+Status CheckSizeAgainst(const Bundle& bundle, const std::string& name, const PreparedModel& reference, const VerifyArguments& arguments,
+                        std::vector<Check>& checks) {
+  const size_t first = checks.size();
+  const BundleModel model = TRY(LoadBundleModel(bundle, name));
+  const TextModel original = TRY(GraphsOfSize(reference, name));
+  const SizeKind kind = name.empty() || name == reference.size_name ? SizeKind::kWhole : SizeKind::kSmaller;
+  // The embedders of a smaller size are those of the whole one.
+  const std::vector<const Graph*> stored = kind == SizeKind::kWhole ? GraphsOf(model.graphs) : std::vector{&model.graphs.prefill_decode};
+  const std::vector<const Graph*> expected = kind == SizeKind::kWhole ? GraphsOf(original) : std::vector{&original.prefill_decode};
+  const RowWork work{.threads = arguments.flags.threads, .stop = &StopRequested()};
+  checks.push_back(TRY(CheckMatrices(WeightsOf(stored), kind, reference, work)));
+  if (checks.back().ok) checks.push_back(TRY(CheckSmallWeights(WeightsOf(stored), WeightsOf(expected))));
+  if (checks.back().ok) checks.push_back(TRY(CheckPredictions(model, original, arguments)));
+  for (size_t i = first; i < checks.size() && !name.empty(); ++i) checks[i].name = Format("size {}: {}", name, checks[i].name);
+  return {};
+}
+
+// The checkpoint as convert was told to see it; what is not given again is taken from the names of the sizes.
+Result<PreparedModel> PrepareReference(const Bundle& bundle, const VerifyArguments& arguments) {
+  PrepareOptions options;
+  options.recipe = TRY(RecipeFromName("f32"));
+  options.model.context = 256;
+  options.slice = !arguments.slice.empty() ? arguments.slice : bundle.sizes.empty() ? "e4b" : bundle.sizes.front().name;
+  options.elastic = arguments.elastic;
+  if (options.elastic.empty() && !bundle.sizes.empty()) {
+    for (const BundleSize& size : std::span(bundle.sizes).subspan(1)) options.elastic.push_back(size.name);
+  }
+  options.lora = arguments.lora;
+  options.model.prefill_lengths = TRY(PrefillLengths({}, options.model.context));
+  return PrepareModel(arguments.against, options);
+}
+
 Result<std::vector<Check>> RunChecks(const VerifyArguments& arguments) {
   std::vector<Check> checks;
   const Bundle bundle = TRY(ReadBundle(arguments.file));
@@ -182,33 +252,48 @@ Result<std::vector<Check>> RunChecks(const VerifyArguments& arguments) {
                     .detail = Format("{}, {} sections, {} bytes", NameOf(bundle.container), bundle.sections.size(), bundle.file_size)});
   for (const std::string& warning : bundle.warnings) std::cerr << "warning: " << warning << "\n";
   TRY(VerifyChecksums(bundle));
+  const std::string_view of_container = bundle.container == Container::kTask ? "CRC-32 of every entry" : "the container has none";
   checks.push_back(
-      {.name = "checksums", .detail = bundle.container == Container::kTask ? "CRC-32 of every entry" : "the container has none"});
-  const BundleModel model = TRY(LoadBundleModel(bundle));
-  checks.push_back({.name = "members and metadata",
-                    .detail = Format("context {}, vocabulary {}, {} caches, prefill lengths from {} to {}", model.contract.context,
-                                     model.contract.vocab_size, model.contract.num_caches, model.contract.prefill_lengths.front(),
-                                     model.contract.prefill_lengths.back())});
-  TRY(SmokeRun(model.graphs, model.metadata, arguments.flags.threads));
-  checks.push_back({.name = "smoke run", .detail = "finite logits, prefill and decode agree"});
+      {.name = "checksums", .detail = bundle.sizes.empty() ? std::string(of_container) : Format("{}; of every size", of_container)});
+  std::vector<std::string> names = bundle.SizeNames();
+  if (!arguments.flags.size.empty()) {
+    const BundleSize* only = TRY(bundle.FindSize(arguments.flags.size));
+    names.assign(1, only->name);
+  }
+  for (const std::string& name : names) TRY(CheckSize(bundle, name, arguments, checks));
   if (arguments.against.empty()) return checks;
-
-  PrepareOptions options;
-  options.recipe = TRY(RecipeFromName("f32"));
-  options.model.context = 256;
-  options.slice = arguments.slice;
-  options.lora = arguments.lora;
-  options.model.prefill_lengths = TRY(PrefillLengths({}, options.model.context));
-  PreparedModel reference = TRY(PrepareModel(arguments.against, options));
-  checks.push_back(TRY(CheckMatrices(model.graphs, reference, {.threads = arguments.flags.threads, .stop = &StopRequested()})));
-  if (checks.back().ok) checks.push_back(TRY(CheckSmallWeights(model.graphs, reference)));
-  if (checks.back().ok) checks.push_back(TRY(CheckPredictions(model, std::move(reference), arguments)));
+  const PreparedModel reference = TRY(PrepareReference(bundle, arguments));
+  for (const std::string& name : names) {
+    TRY(CheckSizeAgainst(bundle, name, reference, arguments, checks));
+    if (!checks.back().ok) break;
+  }
   return checks;
+}
+
+// Where the lock's inputs are looked for.
+std::vector<std::filesystem::path> InputFolders(const VerifyArguments& arguments) {
+  std::vector<std::filesystem::path> folders;
+  for (const std::string& path : {arguments.against, arguments.lora, arguments.slice}) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) folders.emplace_back(path);
+    if (std::filesystem::is_regular_file(path, ignored)) folders.push_back(std::filesystem::path(path).parent_path());
+  }
+  return folders;
+}
+
+Result<Check> CheckAgainstLock(const VerifyArguments& arguments) {
+  const LockFile lock = TRY(ReadLockFile(arguments.lock));
+  const std::vector<std::filesystem::path> folders = InputFolders(arguments);
+  TRY(CheckLock(lock, arguments.file, folders, &StopRequested()));
+  const std::string inputs = folders.empty() ? "inputs not looked at (--against)" : Format("and {} inputs", lock.inputs.size());
+  return Check{.name = "lock file", .detail = Format("sha256 of the bundle {}", inputs)};
 }
 
 Result<ExitStatus> Verify(const VerifyArguments& arguments) {
   TRY(CheckThreads(arguments.flags.threads));
-  const std::vector<Check> checks = TRY(RunChecks(arguments));
+  std::vector<Check> checks;
+  if (!arguments.lock.empty()) checks.push_back(TRY(CheckAgainstLock(arguments)));
+  std::ranges::move(TRY(RunChecks(arguments)), std::back_inserter(checks));
   const bool ok = std::ranges::all_of(checks, &Check::ok);
   OrderedJson rows = OrderedJson::array();
   for (const Check& check : checks) {
@@ -229,8 +314,14 @@ Verb AddVerify(CLI::App& app) {
   const auto arguments = std::make_shared<VerifyArguments>();
   verb->add_option("file", arguments->file, "a .task or .litertlm bundle")->required();
   verb->add_option("--against", arguments->against, "the checkpoint it was made from");
-  verb->add_option("--slice", arguments->slice, "the slice of it that was converted")->capture_default_str()->needs("--against");
+  verb->add_option("--slice", arguments->slice, "the slice of it that was converted; default: e4b, or as the first size is called")
+      ->needs("--against");
+  verb->add_option("--elastic", arguments->elastic, "the other sizes, as they were given to convert; default: as they are called")
+      ->delimiter(',')
+      ->needs("--against");
+  verb->add_option("--size", arguments->flags.size, "check this size of an elastic bundle alone; default: every size");
   verb->add_option("--lora", arguments->lora, "the PEFT adapter that was merged into it")->needs("--against");
+  verb->add_option("--lock", arguments->lock, "its lock file: digest of the bundle, and with --against of every input");
   verb->add_option("-t,--threads", arguments->flags.threads, "0: all cores")->capture_default_str();
   verb->add_flag("--json", arguments->json, "one JSON document");
   verb->footer("Example:\n  taskpress verify gemma.task --against gemma-3n-E2B-it");

@@ -10,14 +10,14 @@ Value Router(BlockContext& c, int64_t layer, Value x) {
   const auto scale = 1.0F / static_cast<float>(c.config.hidden_size);
   const Value normed = RmsNorm(c, x, c.Vector(layer, "altup.router_norm.weight", scale));
   const int64_t streams = c.config.altup_num_inputs;
-  const std::string name = BlockContext::LayerName(layer, "altup.modality_router.weight");
+  const std::string name = c.LayerName(layer, "altup.modality_router.weight");
   const Value weights = c.Folded(name, c.Floats(name), {streams, c.config.hidden_size});
   return c.b.Tanh(c.b.FullyConnected(normed, weights));
 }
 
 // Coefficients from the router's output; what they are added to anyway (the identity, or 1) comes in as the bias.
 Value Coefficients(BlockContext& c, int64_t layer, std::string_view weight, Value routed, const std::vector<float>& bias) {
-  const std::string name = BlockContext::LayerName(layer, weight);
+  const std::string name = c.LayerName(layer, weight);
   const auto rows = static_cast<int64_t>(bias.size());
   const Value weights = c.Folded(name, c.Floats(name), {rows, c.config.altup_num_inputs});
   return c.b.FullyConnected(routed, weights, c.b.Floats(bias, {rows}));

@@ -8,6 +8,15 @@ Value BlockContext::Take(Result<Weight> weight) {
   return {};
 }
 
+std::vector<int64_t> BlockContext::FfnCuts(int64_t layer) const {
+  const int64_t width = config.intermediate_size[static_cast<size_t>(layer)];
+  std::vector<int64_t> cuts{width};
+  if (place_ == nullptr) return cuts;
+  cuts = place_->ffn_cuts[static_cast<size_t>(StoredLayer(layer))];
+  std::erase_if(cuts, [width](int64_t cut) { return cut > width; });
+  return cuts;
+}
+
 std::vector<float> BlockContext::Floats(const std::string& name) {
   Result<std::vector<float>> values = weights_->Floats(name);
   if (values) return *std::move(values);

@@ -14,6 +14,21 @@ Value CutToTopK(BlockContext& c, Value gate, double sparsity) {
   return b.Relu(b.Sub(gate, cutoff));
 }
 
+// W_down x, piece by piece where the columns of W_down are stored in pieces.
+Value Down(BlockContext& c, int64_t layer, Value x) {
+  constexpr std::string_view kDown = "mlp.down_proj.weight";
+  const std::vector<int64_t> cuts = c.FfnCuts(layer);
+  if (cuts.size() == 1) return c.b.FullyConnected(x, c.Columns(layer, kDown, 0, cuts[0]));
+  Value sum;
+  int64_t begin = 0;
+  for (const int64_t end : cuts) {
+    const Value part = c.b.FullyConnected(c.b.SliceOfLast(x, begin, end - begin), c.Columns(layer, kDown, begin, end));
+    sum = begin == 0 ? part : c.b.Add(sum, part);
+    begin = end;
+  }
+  return sum;
+}
+
 }  // namespace
 
 double NormalQuantile(double p) {
@@ -28,10 +43,11 @@ double NormalQuantile(double p) {
 }
 
 Value FeedForward(BlockContext& c, int64_t layer, Value x, double sparsity) {
-  Value gate = c.b.FullyConnected(x, c.Matrix(layer, "mlp.gate_proj.weight"));  // [1, tokens, ffn]
-  const Value up = c.b.FullyConnected(x, c.Matrix(layer, "mlp.up_proj.weight"));
+  const int64_t width = c.config.intermediate_size[static_cast<size_t>(layer)];
+  Value gate = c.b.FullyConnected(x, c.FirstRows(layer, "mlp.gate_proj.weight", width));  // [1, tokens, ffn]
+  const Value up = c.b.FullyConnected(x, c.FirstRows(layer, "mlp.up_proj.weight", width));
   if (sparsity > 0) gate = CutToTopK(c, gate, sparsity);
-  return c.b.FullyConnected(c.b.Mul(c.b.GeluTanh(gate), up), c.Matrix(layer, "mlp.down_proj.weight"));
+  return Down(c, layer, c.b.Mul(c.b.GeluTanh(gate), up));
 }
 
 }  // namespace taskpress

@@ -19,7 +19,7 @@ Streams AddPerLayerInput(BlockContext& c, int64_t layer, const Streams& correcte
   GraphBuilder& b = c.b;
   const auto tokens = static_cast<int32_t>(b.dim(per_layer_inputs, 1));
   const auto width = static_cast<int32_t>(c.config.hidden_size_per_layer_input);
-  const std::array<int32_t, 4> begin{0, 0, static_cast<int32_t>(layer), 0};
+  const std::array<int32_t, 4> begin{0, 0, static_cast<int32_t>(c.StoredLayer(layer)), 0};
   const std::array<int32_t, 4> size{1, tokens, 1, width};
   const Value own = b.Reshape(b.Slice(per_layer_inputs, begin, size), {1, tokens, width});  // [1, tokens, per_layer]
   const Value scaled = c.config.altup_correct_scale ? b.Mul(corrected[0], c.Vector(layer, "altup.correct_output_scale")) : corrected[0];

@@ -17,6 +17,7 @@ namespace taskpress {
 namespace {
 
 using testing::EveryOpGraph;
+using testing::LookupGraph;
 using testing::PatternRows;
 using testing::RandomFloats;
 using testing::ToyGraph;
@@ -44,9 +45,7 @@ Graph MixedGraph() {
 class OneMember {
  public:
   explicit OneMember(const Graph& graph, uint64_t offset = 0) : graph_(graph), offset_(offset) {
-    std::vector<MemberRoot> roots;
-    roots.push_back({.graph = &graph_, .image = BuildTfliteImage(graph_).value(), .offset = 0});
-    member_ = plan_.AddMember(std::move(roots), std::array{Place{.file = 0, .offset = offset}});
+    member_ = plan_.AddMember(BuildMemberImage(graph_).value(), std::array{Place{.file = 0, .offset = offset}});
     plan_.Cut(kUnit);
   }
 
@@ -152,6 +151,41 @@ TEST(StreamWriterTest, GoesOnBehindAnyUnitInAFreshProcess) {
   }
 }
 
+// A big graph and one that has the first rows of its table: both read back as what they are alone, the table is made once.
+TEST(StreamWriterTest, RootsThatShareConstantsReadBackAsTheirGraphs) {
+  const auto rows = std::make_shared<PatternRows>(5000, 600);
+  const Graph big = LookupGraph(DType::kI8, {5000, 600}, rows);
+  const Graph small = LookupGraph(DType::kI8, {1234, 600}, MakeFirstRows(rows, 1234).value());
+  const Graph mixed = MixedGraph();
+  const std::array<const Graph*, 3> graphs{&big, &small, &mixed};
+  std::string first;
+  for (const int threads : {1, 4}) {
+    const TempFolder folder;
+    const MemberImage image = BuildMemberImage(graphs).value();
+    StreamPlan plan;
+    const StreamMember member = plan.AddMember(image, std::array{Place{.file = 0, .offset = 0}});
+    plan.Cut(kUnit);
+    EXPECT_EQ(plan.bytes(), 2 * 5000U * 600U + 1800U * sizeof(float));
+    std::vector<OutputFile> files;
+    files.push_back(OutputFile::Create(folder.path() / "member", image.size).value());
+    StreamState state;
+    StreamTimes times;
+    ASSERT_TRUE(WriteStream(plan, files, Threads(threads), state, times).has_value());
+    ASSERT_TRUE(WriteRoots(plan, files).has_value());
+    ASSERT_TRUE(files.front().Commit().has_value());
+    const std::string bytes = ReadFileBytes(folder.path() / "member");
+    for (size_t i = 0; i < graphs.size(); ++i) {
+      const std::string_view shown = std::string_view(bytes).substr(image.roots[i].offset);
+      EXPECT_EQ(MemberCrc(plan, member, state.crcs, image.roots[i].offset), Crc32(0, AsBytes(shown))) << i;
+      const Graph read = ReadTflite(MakeMemorySource(AsBytes(shown))).value();
+      const Graph alone = ReadTflite(MakeMemorySource(SerializeTflite(*graphs[i]).value())).value();
+      EXPECT_TRUE(GraphsEqual(read, alone).value()) << i;
+    }
+    EXPECT_TRUE(first.empty() || first == bytes);
+    first = bytes;
+  }
+}
+
 TEST(StreamWriterTest, RowsOfOneOriginAreMadeTogether) {
   static const int kStored = 0;
   class Rows final : public RowSource {
@@ -177,9 +211,7 @@ TEST(StreamWriterTest, RowsOfOneOriginAreMadeTogether) {
   short_one.subgraphs[0].tensors[1].shape = {700, 600};
   short_one.buffers[0].bytes = std::make_shared<Rows>(700, log);
   short_one.quantizations[0].num_scales = 700;
-  std::vector<MemberRoot> roots;
-  roots.push_back({.graph = &short_one, .image = BuildTfliteImage(short_one).value(), .offset = 0});
-  const StreamMember more = member.plan_.AddMember(std::move(roots), std::array{Place{.file = 1, .offset = 0}});
+  const StreamMember more = member.plan_.AddMember(BuildMemberImage(short_one).value(), std::array{Place{.file = 1, .offset = 0}});
   member.plan_.Cut(kUnit);
   const TempFolder folder;
   member.files_.push_back(OutputFile::Create(member.path(), member.member_.size).value());

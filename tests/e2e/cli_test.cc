@@ -227,6 +227,23 @@ TEST_F(CliTest, AFolderTakesBothContainersNamedAfterTheCheckpoint) {
   EXPECT_THAT(NamesIn(folder_.path() / "new"), IsSupersetOf({"micro-v1.5.litertlm", "micro-v1.5.task"}));
 }
 
+TEST_F(CliTest, TheLockFileTellsTheBundleAndItsInputsFromOthers) {
+  const std::filesystem::path copy = CopyMicro(folder_, "micro");
+  ASSERT_EQ(Taskpress({"convert", copy.string(), "-o", Mine("a.task"), "--context", "64", "--prefill", "8"}).status, 0);
+  const std::vector<std::string> verify = {"verify", Mine("a.task"), "--lock", Mine("a.task.lock.json"), "--against", copy.string()};
+  const Finished right = Taskpress(verify);
+  EXPECT_EQ(right.status, 0) << right.err;
+  EXPECT_THAT(right.out, HasSubstr("sha256 of the bundle and"));
+  std::ofstream(copy / "generation_config.json", std::ios::app) << " ";
+  const Finished input = Taskpress(verify);
+  EXPECT_EQ(input.status, 5);
+  EXPECT_THAT(input.err, ::testing::AllOf(HasSubstr("TP-1013"), HasSubstr("generation_config.json")));
+  ASSERT_EQ(Taskpress({"convert", copy.string(), "-o", Mine("b.task"), "--context", "128", "--prefill", "8"}).status, 0);
+  const Finished other = Taskpress({"verify", Mine("b.task"), "--lock", Mine("a.task.lock.json")});
+  EXPECT_EQ(other.status, 5);
+  EXPECT_THAT(other.err, HasSubstr("b.task"));
+}
+
 TEST_F(CliTest, AnExistingOutputIsKeptUnlessForced) {
   const std::filesystem::path output = folder_.Write("a.task", "precious");
   const Finished refused = Taskpress({"convert", Micro(), "-o", output.string(), "--context", "64"});

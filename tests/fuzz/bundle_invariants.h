@@ -36,6 +36,13 @@ inline void CheckInvariants(const Result<Bundle>& bundle, const SharedBytes& fil
     sections.back().name = section.name;
     sections.back().items = section.items;
   }
+  size_t active = 0;
+  for (const BundleSize& size : bundle->sizes) {
+    Require(RangeInside(size.offset, size.bytes->size(), file->size()) && size.root_bytes <= size.bytes->size());
+    Require(!size.name.empty() && IsUtf8(size.name));
+    active += size.active ? 1 : 0;
+  }
+  Require(active == (bundle->sizes.empty() ? 0 : 1));
   for (const Container container : {Container::kTask, Container::kLitertlm}) {
     const Result<BundleLayout> layout = PlanBundle(container, sections);
     if (layout) Require(layout->offsets.size() == sections.size() && layout->file_size > payload);
