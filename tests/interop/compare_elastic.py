@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""An elastic bundle in LiteRT-LM: whichever size is active, in both containers, the client generates what we do.
+"""An elastic bundle in LiteRT-LM: whichever size is active, in both containers, the client generates what it should.
 
   compare_elastic.py --quant QUANT --taskpress BINARY --activate BINARY --checkpoint DIR --inputs inputs.json --scratch DIR
 
-Prints one JSON object. Exit code 1: not equal enough, or it did not run.
+The big size is held to `taskpress run` as plain bundles are. The small one has the integers of its own plain bundle, so the client must
+generate the same ids from both, quantized or not; float bundles are held to `taskpress run` too. Prints one JSON object. Exit code 1: not
+equal enough, or it did not run.
 """
 import argparse
 import json
@@ -11,10 +13,11 @@ import pathlib
 import subprocess
 import sys
 
-from compare_bundle import CONTEXT, FLOATS, PREFILLS, RECIPES, Comparison, Failed
+from compare_bundle import CONTEXT, FLOATS, GENERATED, PREFILLS, RECIPES, Comparison, Failed
 
-SMALLER = ("e2b", "mixed")  # names of inputs.json's slices
-PROMPTS = (1, 2, 4, 7)
+SMALL = "e2b"  # one of inputs.json's slices
+PROMPTS = (1, 2, 3, 5)
+CONTAINERS = ("task", "litertlm")
 
 
 class ElasticComparison(Comparison):
@@ -25,30 +28,37 @@ class ElasticComparison(Comparison):
 
     def convert(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        specs = []
-        for name in SMALLER:
-            spec = self.folder / f"{name}.json"
-            spec.write_text(json.dumps({"ffn": self.inputs["slices"][name]["ffn"], "skip": self.inputs["slices"][name]["drop"]}))
-            specs.append(str(spec))
-        self.taskpress("convert", self.args.checkpoint, "-o", self.bundle("task"), "-o", self.bundle("litertlm"), "--elastic",
-                       ",".join(specs), "--quant", RECIPES[self.quant], "--context", CONTEXT, "--prefill", ",".join(map(str, PREFILLS)),
-                       "--force", "--progress", "none")
-        for container in ("task", "litertlm"):
-            for name in SMALLER:
-                command = [self.args.activate, self.folder / f"e4b.{container}", self.folder / f"{name}.{container}", name]
-                subprocess.run([str(a) for a in command], check=True)
+        spec = self.folder / f"{SMALL}.json"
+        spec.write_text(json.dumps({"ffn": self.inputs["slices"][SMALL]["ffn"], "skip": self.inputs["slices"][SMALL]["drop"]}))
+        options = ("--quant", RECIPES[self.quant], "--context", CONTEXT, "--prefill", ",".join(map(str, PREFILLS)), "--force", "--progress",
+                   "none")
+        self.taskpress("convert", self.args.checkpoint, "-o", self.bundle("task"), "-o", self.bundle("litertlm"), "--elastic", spec, *options)
+        self.taskpress("convert", self.args.checkpoint, "-o", self.folder / "plain.litertlm", "--slice", spec, *options)
+        for container in CONTAINERS:
+            command = [self.args.activate, self.folder / f"e4b.{container}", self.folder / f"{SMALL}.{container}", SMALL]
+            subprocess.run([str(a) for a in command], check=True)
+
+    def generated(self, path):
+        from run_litert_lm import Client
+        with Client(path) as client:
+            return [client.continue_greedily(self.inputs["prompts"][p], GENERATED)["text"] for p in PROMPTS]
 
     def sizes(self):
-        passed, report, generated = True, {}, {}
-        for self.active in ("e4b", *SMALLER):
-            for container in ("task", "litertlm"):
+        passed, report = True, {}
+        for self.active in ("e4b", SMALL) if self.quant in FLOATS else ("e4b",):
+            for container in CONTAINERS:
                 fine, numbers = self.client(container, PROMPTS)
                 passed &= fine
-                report[f"{self.active}.{container}"] = {key: numbers[key] for key in ("tokens_agreed", "tokens")} | {"passed": fine}
-            generated[self.active] = self.taskpress("run", self.bundle("task"), "--tokens", "2,5,9,100,200", "-n", 24, "--json")
-        if len({json.loads(text)["text"] for text in generated.values()}) == 1:
-            raise Failed("all sizes say the same: is the active one really another?")
-        return passed, report
+                report[f"{self.active}.{container}"] = {key: numbers[key] for key in ("tokens_agreed", "tokens")}
+        plain = self.generated(self.folder / "plain.litertlm")
+        big = self.generated(self.folder / "e4b.litertlm")
+        for container in CONTAINERS:
+            small = self.generated(self.folder / f"{SMALL}.{container}")
+            report[f"{SMALL}.{container} as its plain bundle"] = sum(a == b for a, b in zip(small, plain))
+            passed &= small == plain
+        if plain == big:
+            raise Failed("both sizes say the same: is the active one really another?")
+        return passed, report | {"prompts": len(PROMPTS)}
 
 
 def main():
@@ -57,6 +67,8 @@ def main():
     for name in ("taskpress", "activate", "checkpoint", "inputs", "scratch"):
         parser.add_argument("--" + name, type=lambda path: pathlib.Path(path).resolve(), required=True)
     args = parser.parse_args()
+    args.case = "elastic-" + args.quant
+    args.scratch.mkdir(parents=True, exist_ok=True)
     comparison = ElasticComparison(args, args.quant)
     try:
         comparison.convert()
@@ -64,7 +76,7 @@ def main():
     except (Failed, OSError, RuntimeError, ValueError, subprocess.CalledProcessError) as problem:
         print(problem, file=sys.stderr)
         passed, report = False, {}
-    print(json.dumps({"quant": args.quant, "floats": args.quant in FLOATS, "passed": passed, **report}))
+    print(json.dumps({"case": args.case, "passed": passed, **report}))
     return 0 if passed else 1
 
 
