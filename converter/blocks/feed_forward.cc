@@ -14,17 +14,18 @@ Value CutToTopK(BlockContext& c, Value gate, double sparsity) {
   return b.Relu(b.Sub(gate, cutoff));
 }
 
-// W_down x, piece by piece where the columns of W_down are stored in pieces.
-Value Down(BlockContext& c, int64_t layer, Value x) {
+// W_down (gelu(gate) * up), piece by piece where the columns of W_down are stored in pieces. The first piece comes before what it is
+// multiplied with: in a plain bundle, tensors keep the order they always had.
+Value Down(BlockContext& c, int64_t layer, Value gate, Value up) {
   constexpr std::string_view kDown = "mlp.down_proj.weight";
   const std::vector<int64_t> cuts = c.FfnCuts(layer);
-  if (cuts.size() == 1) return c.b.FullyConnected(x, c.Columns(layer, kDown, 0, cuts[0]));
-  Value sum;
-  int64_t begin = 0;
-  for (const int64_t end : cuts) {
-    const Value part = c.b.FullyConnected(c.b.SliceOfLast(x, begin, end - begin), c.Columns(layer, kDown, begin, end));
-    sum = begin == 0 ? part : c.b.Add(sum, part);
-    begin = end;
+  Value weights = c.Columns(layer, kDown, 0, cuts[0]);
+  const Value x = c.b.Mul(c.b.GeluTanh(gate), up);
+  if (cuts.size() == 1) return c.b.FullyConnected(x, weights);
+  Value sum = c.b.FullyConnected(c.b.SliceOfLast(x, 0, cuts[0]), weights);
+  for (size_t i = 1; i < cuts.size(); ++i) {
+    weights = c.Columns(layer, kDown, cuts[i - 1], cuts[i]);
+    sum = c.b.Add(sum, c.b.FullyConnected(c.b.SliceOfLast(x, cuts[i - 1], cuts[i] - cuts[i - 1]), weights));
   }
   return sum;
 }
@@ -47,7 +48,7 @@ Value FeedForward(BlockContext& c, int64_t layer, Value x, double sparsity) {
   Value gate = c.b.FullyConnected(x, c.FirstRows(layer, "mlp.gate_proj.weight", width));  // [1, tokens, ffn]
   const Value up = c.b.FullyConnected(x, c.FirstRows(layer, "mlp.up_proj.weight", width));
   if (sparsity > 0) gate = CutToTopK(c, gate, sparsity);
-  return Down(c, layer, c.b.Mul(c.b.GeluTanh(gate), up));
+  return Down(c, layer, gate, up);
 }
 
 }  // namespace taskpress

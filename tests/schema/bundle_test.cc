@@ -17,12 +17,14 @@ TEST(SectionTableTest, EveryKindHasOneRowWithUniqueNames) {
   std::set<SectionKind> kinds;
   std::set<std::string_view> names;
   std::set<std::string_view> entries;
-  std::set<std::pair<int, std::string_view>> litertlm;
+  std::set<std::tuple<int, std::string_view, std::string_view>> litertlm;
   for (const SectionInfo& info : AllSections()) {
     EXPECT_TRUE(kinds.insert(info.kind).second) << info.name;
     EXPECT_TRUE(names.insert(info.name).second) << info.name;
     EXPECT_TRUE(entries.insert(info.task_entry).second) << info.name;
-    EXPECT_TRUE(litertlm.emplace(info.litertlm_data_type, info.litertlm_type).second) << info.name;
+    // Generic data, which no client looks up, are told apart by their item "name".
+    const bool generic = info.kind == SectionKind::kSizes;
+    EXPECT_TRUE(litertlm.emplace(info.litertlm_data_type, info.litertlm_type, generic ? info.name : "").second) << info.name;
     EXPECT_EQ(InfoOf(info.kind).name, info.name);
     // A client's two spellings of a model differ only in case.
     EXPECT_EQ(info.litertlm_type, info.is_model ? ToLowerAscii(info.task_entry) : "") << info.name;
