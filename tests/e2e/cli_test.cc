@@ -260,17 +260,23 @@ TEST_F(CliTest, ProgressAsJsonIsOneEventALineAndReachesItsEnd) {
   ASSERT_EQ(finished.status, 0);
   std::istringstream lines(finished.err);
   std::vector<std::string> stages;
+  std::vector<std::string> split;  // seconds of each stage, at the end
   nlohmann::json last_write;
   for (std::string line; std::getline(lines, line);) {
     if (!line.starts_with("{")) continue;
     const nlohmann::json event = nlohmann::json::parse(line);
     EXPECT_EQ(event["schema"], "taskpress/progress/1");
+    if (event.contains("stages")) {
+      for (const auto& stage : event["stages"]) split.push_back(stage["name"]);
+      continue;
+    }
     EXPECT_THAT(KeysOf(event), IsSupersetOf({"stage", "tensor", "bytes_done", "bytes_total", "seconds"}));
     const std::string stage = event["stage"];
     if (stages.empty() || stages.back() != stage) stages.push_back(stage);
     if (stage == "write") last_write = event;
   }
   EXPECT_THAT(stages, ElementsAre("write", "verify", "smoke", "flush", "digest"));
+  EXPECT_EQ(split, stages);
   EXPECT_GT(last_write["bytes_total"], 0);
   EXPECT_EQ(last_write["bytes_done"], last_write["bytes_total"]);
   EXPECT_EQ(Taskpress({"convert", Micro(), "-o", Mine("b.task"), "--context", "64", "--progress", "none", "--json"}).err.find("{"),
