@@ -138,6 +138,7 @@ class Conversion {
     for (size_t i = 0; i < plan_.outputs.size(); ++i) {
       TRY(WriteBundle(plan_.outputs[i].container, plan_.outputs[i].sections, files_[i]));
     }
+    plan_.stream = {};  // its roots are written; the smoke run needs the memory
     flush_ = std::async(std::launch::async, [this] { return keeper_->Finish(state_, member_crcs_); });
     return {};
   }
@@ -168,23 +169,39 @@ class Conversion {
     return crcs;
   }
 
-  // Reads what is still on its way to the disk: the two take turns with processor and disk.
+  // Reads what is still on its way to the disk, and listens meanwhile: one is bound by hashing, the other by the weights' way to the cores.
   Status ProveAll() {
-    size_t file = 0;
+    std::vector<fs::path> paths;
+    for (size_t i = 0, file = 0; i < plan_.outputs.size(); ++i) {
+      paths.push_back(finished_[i] ? plan_.outputs[i].path : files_[file++].part_path());
+    }
+    std::future<Result<std::vector<std::string>>> digests = std::async(std::launch::async, [&] { return ReadAllBack(paths); });
+    Announce("smoke");
     std::set<size_t> heard;
-    for (size_t i = 0; i < plan_.outputs.size(); ++i) {
+    Status spoken;
+    for (size_t i = 0; spoken && i < paths.size(); ++i) {
+      // Outputs of one job hold the same model bytes.
+      if (heard.insert(plan_.outputs[i].job).second) spoken = LetSpeak(paths[i], options_.work.threads, options_.work.stop);
+    }
+    Announce("verify");
+    const std::vector<std::string> sha256 = TRY(digests.get());  // what cannot be read back need not speak
+    TRY(spoken);
+    for (size_t i = 0; i < paths.size(); ++i) {
       const PlannedOutput& output = plan_.outputs[i];
-      const fs::path path = finished_[i] ? output.path : files_[file++].part_path();
-      Announce("verify");
-      std::string sha256 = TRY(ReadBack(path, CrcsOf(output.job), options_.work.stop));
-      report_.bundles.push_back({.path = output.path, .bytes = output.layout.file_size, .sha256 = std::move(sha256), .job = output.job});
-      if (!heard.insert(output.job).second) continue;  // the same model bytes have spoken
-      Announce("smoke");
-      TRY(LetSpeak(path, options_.work.threads, options_.work.stop));
+      report_.bundles.push_back({.path = output.path, .bytes = output.layout.file_size, .sha256 = sha256[i], .job = output.job});
     }
     if (!flush_.valid()) return {};
     Announce("flush");
     return flush_.get();
+  }
+
+  Result<std::vector<std::string>> ReadAllBack(const std::vector<fs::path>& paths) const {
+    std::vector<std::string> digests;
+    for (size_t i = 0; i < paths.size(); ++i) {
+      std::string sha256 = TRY(ReadBack(paths[i], CrcsOf(plan_.outputs[i].job), options_.work.stop));
+      digests.push_back(std::move(sha256));
+    }
+    return digests;
   }
 
   // --- the end ----------------------------------------------------------------------------------------------------------------------

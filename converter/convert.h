@@ -25,7 +25,7 @@ inline constexpr uint64_t kDefaultMemoryLimit = uint64_t{1} << 30;
 inline constexpr uint64_t kLeastMemoryLimit = uint64_t{256} << 20;
 
 struct ConvertEvent {
-  std::string_view stage;   // "write", "verify", "smoke", "flush", "digest"
+  std::string_view stage;   // "write", "smoke", "verify", "flush", "digest"; smoke and verify overlap
   std::string_view tensor;  // being written, may be empty
   uint64_t bytes_done = 0;  // of the stage
   uint64_t bytes_total = 0;

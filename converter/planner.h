@@ -41,7 +41,8 @@ struct LoaderLimit {
 };
 
 struct TimeForecast {
-  double make_s = 0;   // read, transform, quantize, pack
+  double make_s = 0;   // transform, quantize, pack, digests of the inputs
+  double read_s = 0;   // of what is not in the page cache
   double write_s = 0;  // outputs to the disk
   double prove_s = 0;  // read back, hash, smoke run
   double total_s = 0;
@@ -52,6 +53,8 @@ struct Forecast {
   uint64_t source_bytes = 0;  // of the checkpoint's files
   uint64_t disk_bytes = 0;    // free space that is needed
   uint64_t peak_anonymous_bytes = 0;
+  uint64_t root_bytes = 0;       // of all FlatBuffer roots, scales included; a part of the memory
+  uint64_t tokenizer_bytes = 0;  // the largest
   std::vector<LoaderLimit> limits;
   std::optional<TimeForecast> time;  // nothing when it was not asked for, or the outputs' folder takes no file
 };

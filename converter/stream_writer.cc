@@ -61,6 +61,7 @@ class StreamWriter {
 
   Status Make(uint64_t unit, Slot& slot) {
     const Stopwatch watch;
+    Announce(unit + slots_.size());
     Lay(plan_.PiecesOf(unit), slot);
     for (Slot::Made& made : slot.made) {
       const ByteSource& bytes = *plan_.constants()[made.piece.constant].bytes;
@@ -75,6 +76,16 @@ class StreamWriter {
     }
     make_ns_ += watch.Nanoseconds();
     return {};
+  }
+
+  // Lets the disk begin with what a later unit reads. All pieces of a unit are made from the same stored rows, the longest from all of
+  // them.
+  void Announce(uint64_t unit) const {
+    if (unit >= plan_.units()) return;
+    const std::vector<StreamPiece> pieces = plan_.PiecesOf(unit);
+    const StreamPiece& longest = *std::ranges::max_element(pieces, {}, &StreamPiece::count);
+    const RowSource* rows = plan_.constants()[longest.constant].bytes->rows();
+    if (rows != nullptr) rows->WillRead(static_cast<int64_t>(longest.first), static_cast<int64_t>(longest.count));
   }
 
   // Gives each piece its room.

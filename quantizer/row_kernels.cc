@@ -37,7 +37,7 @@ uint32_t MaxMagnitudeBits(std::span<const float> values) {
 
 // round-half-even(value / scale) of two vectors, saturated to int16, in order.
 template <class Vector>
-auto EncodeTwo(const float* values, Vector scale) {
+HWY_INLINE auto EncodeTwo(const float* values, Vector scale) {
   const Floats floats;
   const auto low = hn::NearestInt(hn::Div(hn::LoadU(floats, values), scale));
   const auto high = hn::NearestInt(hn::Div(hn::LoadU(floats, values + hn::Lanes(floats)), scale));
@@ -46,7 +46,7 @@ auto EncodeTwo(const float* values, Vector scale) {
 
 // The codes of four vectors.
 template <class Vector>
-auto EncodeFour(const float* values, Vector scale, int16_t limit) {
+HWY_INLINE auto EncodeFour(const float* values, Vector scale, int16_t limit) {
   const Shorts shorts;
   const auto low = hn::Set(shorts, static_cast<int16_t>(-limit));
   const auto high = hn::Set(shorts, limit);

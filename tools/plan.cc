@@ -42,8 +42,10 @@ void Print(const PreparedJobs& prepared, const Forecast& forecast) {
   std::cout << Format("free disk      {}\n", Bytes(forecast.disk_bytes));
   std::cout << Format("memory         {} at most\n", Bytes(forecast.peak_anonymous_bytes));
   if (forecast.time) {
-    std::cout << Format("time           {:.1f} s (making {:.1f}, disk {:.1f}, proof {:.1f}; some of it beside each other)\n",
-                        forecast.time->total_s, forecast.time->make_s, forecast.time->write_s, forecast.time->prove_s);
+    const TimeForecast& time = *forecast.time;
+    std::cout << Format(
+        "time           {:.1f} s (making {:.1f}, reading {:.1f}, writing {:.1f}, proof {:.1f}; some of it beside each other)\n",
+        time.total_s, time.make_s, time.read_s, time.write_s, time.prove_s);
   }
   for (const LoaderLimit& limit : forecast.limits) {
     std::cout << Format("{:6} {}: {} of {}  ({})\n", limit.holds() ? "ok" : "BREAKS", limit.rule, limit.found, limit.limit,
@@ -101,11 +103,16 @@ void PrintAsJson(std::string_view verb, const ConvertArguments& arguments, const
                        {"source_bytes", forecast.source_bytes},
                        {"disk_bytes", forecast.disk_bytes},
                        {"peak_anonymous_bytes", forecast.peak_anonymous_bytes},
+                       {"root_bytes", forecast.root_bytes},
+                       {"tokenizer_bytes", forecast.tokenizer_bytes},
                        {"limits", std::move(limits)},
                        {"notes", std::move(notes)}};
   if (forecast.time) {
     document["seconds"] = forecast.time->total_s;
-    document["stages"] = {{"make", forecast.time->make_s}, {"write", forecast.time->write_s}, {"prove", forecast.time->prove_s}};
+    document["stages"] = {{"make", forecast.time->make_s},
+                          {"read", forecast.time->read_s},
+                          {"write", forecast.time->write_s},
+                          {"prove", forecast.time->prove_s}};
   }
   PrintJson(verb, std::move(document));
 }

@@ -121,6 +121,8 @@ def main():
     arguments = parser.parse_args()
     files = input_files(arguments.checkpoint)
     outputs = [os.path.join(arguments.out, "bench.litertlm")] + ([os.path.join(arguments.out, "bench.task")] if arguments.both else [])
+    if arguments.cold:
+        drop_caches()
     plan = json.loads(subprocess.run([arguments.taskpress, "plan", arguments.checkpoint, "--json", *arguments.options,
                                       *[word for output in outputs for word in ("-o", output)]], check=True, stdout=subprocess.PIPE,
                                      stderr=subprocess.DEVNULL, text=True).stdout)

@@ -275,7 +275,7 @@ TEST_F(CliTest, ProgressAsJsonIsOneEventALineAndReachesItsEnd) {
     if (stages.empty() || stages.back() != stage) stages.push_back(stage);
     if (stage == "write") last_write = event;
   }
-  EXPECT_THAT(stages, ElementsAre("write", "verify", "smoke", "flush", "digest"));
+  EXPECT_THAT(stages, ElementsAre("write", "smoke", "verify", "flush", "digest"));
   EXPECT_EQ(split, stages);
   EXPECT_GT(last_write["bytes_total"], 0);
   EXPECT_EQ(last_write["bytes_done"], last_write["bytes_total"]);

@@ -4,7 +4,7 @@
   compare_elastic.py --quant QUANT --taskpress BINARY --checkpoint DIR --inputs inputs.json --scratch DIR
 
 The big size is held to `taskpress run` as plain bundles are. The small one has the integers of its own plain bundle, so the client must
-generate the same ids from both, quantized or not; float bundles are held to `taskpress run --kernels reference` too. Prints one JSON object. Exit code 1: not
+generate the same ids from both, quantized or not; float bundles are held to `taskpress run` too. Prints one JSON object. Exit code 1: not
 equal enough, or it did not run.
 """
 import argparse
@@ -24,11 +24,6 @@ class ElasticComparison(Comparison):
 
     def bundle(self, container="task"):
         return self.folder / f"{self.active}.{container}"
-
-    def taskpress(self, *arguments):
-        # The small size's continuations have near ties, so it is held to the plain loops.
-        kernels = ("--kernels", "reference") if arguments[0] == "run" and self.active == SMALL else ()
-        return super().taskpress(*arguments, *kernels)
 
     def convert(self):
         self.folder.mkdir(parents=True, exist_ok=True)
