@@ -117,8 +117,8 @@ def main():
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--both", action="store_true", help="write both containers")
     parser.add_argument("--cgroup-limit", type=int, default=0)
-    parser.add_argument("options", nargs="*")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
+    arguments.options = [option for option in options if option != "--"]
     files = input_files(arguments.checkpoint)
     outputs = [os.path.join(arguments.out, "bench.litertlm")] + ([os.path.join(arguments.out, "bench.task")] if arguments.both else [])
     if arguments.cold:
