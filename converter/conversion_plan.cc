@@ -77,6 +77,16 @@ constexpr size_t kSmallSections = 2;  // in front of the models: metadata and to
 
 }  // namespace
 
+std::vector<std::filesystem::path> InputsOf(std::span<const BundleJob> jobs) {
+  std::vector<std::filesystem::path> inputs;
+  for (const BundleJob& job : jobs) {
+    for (const std::filesystem::path& path : job.model->inputs) {
+      if (std::ranges::find(inputs, path) == inputs.end()) inputs.push_back(path);
+    }
+  }
+  return inputs;
+}
+
 Result<ConversionPlan> PlanConversion(std::span<const BundleJob> jobs) {
   ConversionPlan plan;
   std::set<std::filesystem::path> seen;

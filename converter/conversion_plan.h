@@ -23,6 +23,9 @@ struct BundleJob {
   std::vector<std::filesystem::path> outputs;  // end in .task or .litertlm
 };
 
+// Every file that a job reads, once.
+std::vector<std::filesystem::path> InputsOf(std::span<const BundleJob> jobs);
+
 struct PlannedOutput {
   std::filesystem::path path;
   Container container = Container::kTask;

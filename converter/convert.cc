@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <future>
-#include <mutex>
 #include <optional>
 #include <set>
 
@@ -33,7 +32,7 @@ class Conversion {
 
   Result<WriteReport> Run() {
     plan_ = TRY(PlanConversion(jobs_));
-    inputs_ = TRY(LookAtInputs(InputPaths()));
+    inputs_ = TRY(LookAtInputs(InputsOf(jobs_)));
     fingerprint_ = TRY(FingerprintOf(plan_));
     TRY(FindJournal());
     TRY(CheckOutputs());
@@ -58,16 +57,6 @@ class Conversion {
  private:
   // --- before the first byte --------------------------------------------------------------------------------------------------------
 
-  [[nodiscard]] std::vector<fs::path> InputPaths() const {
-    std::vector<fs::path> paths;
-    for (const BundleJob& job : jobs_) {
-      for (const fs::path& path : job.model->inputs) {
-        if (std::ranges::find(paths, path) == paths.end()) paths.push_back(path);
-      }
-    }
-    return paths;
-  }
-
   [[nodiscard]] fs::path journal_path() const { return JournalPath(plan_.outputs.front().path); }
 
   Status CheckOutputs() const {
@@ -80,9 +69,7 @@ class Conversion {
 
   // An earlier call that was killed at its very end had given some outputs their names.
   [[nodiscard]] bool IsFinished(const PlannedOutput& output) const {
-    fs::path part = output.path;
-    part += ".part";
-    return !member_crcs_.empty() && Exists(output.path) && !Exists(part);
+    return !member_crcs_.empty() && Exists(output.path) && !Exists(PartPath(output.path));
   }
 
   Status FindJournal() {
@@ -213,7 +200,7 @@ class Conversion {
   }
 
   Status CheckInputsUnchanged() const {
-    const std::vector<InputState> now = TRY(LookAtInputs(InputPaths()));
+    const std::vector<InputState> now = TRY(LookAtInputs(InputsOf(jobs_)));
     for (size_t i = 0; i < now.size(); ++i) {
       if (now[i] == inputs_[i]) continue;
       return Fail(ErrorCode::kFileChanged, "{}: was changed while it was converted ({} bytes then, {} now)", now[i].path, inputs_[i].bytes,

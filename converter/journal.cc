@@ -78,8 +78,8 @@ Result<std::vector<InputState>> LookAtInputs(std::span<const std::filesystem::pa
 }
 
 std::filesystem::path JournalPath(const std::filesystem::path& output) {
-  std::filesystem::path path = output;
-  path += ".part.journal";
+  std::filesystem::path path = PartPath(output);
+  path += ".journal";
   return path;
 }
 

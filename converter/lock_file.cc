@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "quantizer/parallel_rows.h"
 #include "schema/base/hash.h"
 #include "schema/base/output_file.h"
 #include "schema/json.h"
@@ -101,17 +102,17 @@ Result<FileDigest> DigestFile(const std::filesystem::path& path, const std::atom
   Sha256 hash;
   std::vector<std::byte> block(1 << 20);
   ssize_t got = 0;
-  bool stopped = false;
-  while (!stopped && (got = read(descriptor, block.data(), block.size())) != 0) {
+  Status stopped;
+  while (stopped && (got = read(descriptor, block.data(), block.size())) != 0) {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) break;
     hash.Update(ByteView(block).first(static_cast<size_t>(got)));
     digest.bytes += static_cast<uint64_t>(got);
-    stopped = stop != nullptr && stop->load();
+    stopped = CheckNotStopped(stop);
   }
   const int reason = errno;
   close(descriptor);
-  if (stopped) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
+  TRY(stopped);
   if (got < 0) return Fail(ErrorCode::kReadFailed, "{}: {}", path.string(), std::strerror(reason));
   digest.sha256 = hash.FinishHex();
   return digest;

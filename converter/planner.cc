@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <set>
 #include <thread>
 
 #include "quantizer/ordered_pipeline.h"
@@ -29,14 +28,6 @@ uint64_t FileBytes(const fs::path& path) {
   std::error_code error;
   const uintmax_t size = fs::file_size(path, error);
   return error ? 0 : size;
-}
-
-uint64_t SourceBytes(std::span<const BundleJob> jobs) {
-  std::set<fs::path> files;
-  for (const BundleJob& job : jobs) files.insert(job.model->inputs.begin(), job.model->inputs.end());
-  uint64_t bytes = 0;
-  for (const fs::path& file : files) bytes += FileBytes(file);
-  return bytes;
 }
 
 // --- memory ------------------------------------------------------------------------------------------------------------------------------
@@ -148,9 +139,9 @@ std::optional<double> MeasureReading(const fs::path& path) {
   return done > 0 && seconds > 0 ? std::optional(static_cast<double>(done) / seconds) : std::nullopt;
 }
 
-Result<TimeForecast> MeasureTime(const ConversionPlan& plan, std::span<const BundleJob> jobs, const RowWork& work) {
-  std::set<fs::path> files;
-  for (const BundleJob& job : jobs) files.insert(job.model->inputs.begin(), job.model->inputs.end());
+// source_bytes: of all inputs.
+Result<TimeForecast> MeasureTime(const ConversionPlan& plan, std::span<const BundleJob> jobs, uint64_t source_bytes, const RowWork& work) {
+  const std::vector<fs::path> files = InputsOf(jobs);
   uint64_t uncached = 0;
   for (const fs::path& file : files) uncached += UncachedBytes(file);
   TimeForecast time;
@@ -165,7 +156,7 @@ Result<TimeForecast> MeasureTime(const ConversionPlan& plan, std::span<const Bun
   constexpr double kSmokeRate = 0.8e9;
   const double cores = work.threads > 0 ? work.threads : std::max(1U, std::thread::hardware_concurrency());
   time.make_s = static_cast<double>(plan.stream.bytes()) / TRY(MeasureMaking(plan.stream, work)) +
-                static_cast<double>(SourceBytes(jobs)) / kHashRate / cores;
+                static_cast<double>(source_bytes) / kHashRate / cores;
   time.write_s = static_cast<double>(written) / TRY(MeasureWriting(plan.outputs.front().path, written));
   uint64_t spoken = 0;
   for (const PlannedMember& member : plan.members) spoken += member.stream.size;
@@ -213,7 +204,8 @@ Result<Forecast> MakeForecast(std::span<const BundleJob> jobs, const ForecastOpt
     forecast.disk_bytes += row.bytes;
     forecast.outputs.push_back(std::move(row));
   }
-  forecast.source_bytes = SourceBytes(jobs);
+  const std::vector<fs::path> inputs = InputsOf(jobs);
+  for (const fs::path& input : inputs) forecast.source_bytes += FileBytes(input);
   ForecastMemory(plan, jobs, forecast);
   forecast.limits.push_back({.output = 0,
                              .rule = "memory of the conversion within --memory-limit",
@@ -221,7 +213,7 @@ Result<Forecast> MakeForecast(std::span<const BundleJob> jobs, const ForecastOpt
                              .found = forecast.peak_anonymous_bytes});
   for (size_t i = 0; i < forecast.outputs.size(); ++i) AddLimits(forecast, i, *jobs[forecast.outputs[i].job].model, options);
   if (options.measure_time && !plan.outputs.empty()) {
-    Result<TimeForecast> time = MeasureTime(plan, jobs, options.work);
+    Result<TimeForecast> time = MeasureTime(plan, jobs, forecast.source_bytes, options.work);
     if (!time && time.error().code != ErrorCode::kWriteFailed) return std::unexpected(std::move(time).error());
     if (time) forecast.time = *time;
   }

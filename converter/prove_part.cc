@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <future>
 
+#include "converter/lock_file.h"
+#include "quantizer/parallel_rows.h"
 #include "runtime/bundle_model.h"
 #include "runtime/smoke.h"
 #include "schema/base/hash.h"
-#include "schema/base/mapped_file.h"
 #include "schema/bundle_sizes.h"
 
 namespace taskpress {
@@ -14,16 +15,18 @@ namespace {
 
 constexpr uint64_t kBlock = 1 << 20;
 
-bool Stopped(const std::atomic<bool>* stop) { return stop != nullptr && stop->load(); }
-
-Result<std::string> HashFile(const std::filesystem::path& path, const std::atomic<bool>* stop) {
-  const std::shared_ptr<const MappedFile> file = TRY(MappedFile::Open(path));
-  Sha256 hash;
-  for (uint64_t offset = 0; offset < file->size() && !Stopped(stop); offset += kBlock) {
-    hash.Update(file->bytes().subspan(offset, std::min(kBlock, file->size() - offset)));
+// The model of an elastic bundle is one of its sizes: VerifySizes() reads those, all of them over the weights at once.
+Result<uint32_t> ChecksumOf(const Bundle& bundle, const Section& section, const std::atomic<bool>* stop) {
+  if (section.kind == SectionKind::kPrefillDecode && !bundle.sizes.empty()) {
+    return std::ranges::find(bundle.sizes, true, &BundleSize::active)->crc32;
   }
-  TRY(file->CheckUnchanged());
-  return hash.FinishHex();
+  uint32_t crc = 0;
+  const ByteView bytes = section.bytes->view();
+  for (uint64_t offset = 0; offset < bytes.size(); offset += kBlock) {
+    TRY(CheckNotStopped(stop));
+    crc = Crc32(crc, bytes.subspan(offset, std::min<uint64_t>(kBlock, bytes.size() - offset)));
+  }
+  return crc;
 }
 
 Status CheckSections(const Bundle& bundle, const SectionCrcs& expected, const std::atomic<bool>* stop) {
@@ -34,12 +37,7 @@ Status CheckSections(const Bundle& bundle, const SectionCrcs& expected, const st
     const auto written = std::ranges::find(expected, section.kind, &SectionCrcs::value_type::first);
     const bool is_framed = bundle.container == Container::kTask;  // has checksums of its own
     if (written == expected.end() && !is_framed) continue;
-    uint32_t crc = 0;
-    const ByteView bytes = section.bytes->view();
-    for (uint64_t offset = 0; offset < bytes.size() && !Stopped(stop); offset += kBlock) {
-      crc = Crc32(crc, bytes.subspan(offset, std::min<uint64_t>(kBlock, bytes.size() - offset)));
-    }
-    if (Stopped(stop)) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
+    const uint32_t crc = TRY(ChecksumOf(bundle, section, stop));
     if ((written != expected.end() && crc != written->second) || (is_framed && crc != section.crc32)) {
       return Fail(ErrorCode::kWriteFailed, "{}: section \"{}\" does not read back as it was written; is the disk sound?", bundle.path,
                   section.name);
@@ -52,13 +50,13 @@ Status CheckSections(const Bundle& bundle, const SectionCrcs& expected, const st
 
 Result<std::string> ReadBack(const std::filesystem::path& file, const SectionCrcs& expected, const std::atomic<bool>* stop) {
   const Bundle bundle = TRY(ReadBundle(file));
-  std::future<Result<std::string>> hash = std::async(std::launch::async, [&] { return HashFile(file, stop); });
+  std::future<Result<FileDigest>> hash = std::async(std::launch::async, [&] { return DigestFile(file, stop); });
   const Status sections = CheckSections(bundle, expected, stop);
-  Result<std::string> sha256 = hash.get();
+  Result<FileDigest> digest = hash.get();
   TRY(sections);
   TRY(VerifySizes(bundle));
-  if (Stopped(stop)) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
-  return sha256;
+  TRY(CheckNotStopped(stop));
+  return TRY(std::move(digest)).sha256;
 }
 
 Status LetSpeak(const std::filesystem::path& file, int threads, const std::atomic<bool>* stop) {
@@ -67,7 +65,7 @@ Status LetSpeak(const std::filesystem::path& file, int threads, const std::atomi
   for (const std::string& size : sizes) {
     const BundleModel model = TRY(LoadBundleModel(bundle, size));
     TRY(SmokeRun(model.graphs, model.metadata, threads));
-    if (Stopped(stop)) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
+    TRY(CheckNotStopped(stop));
   }
   return {};
 }

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "converter/lock_file.h"
 #include "converter/prove_part.h"
 #include "converter/repack_plan.h"
 #include "schema/activate.h"
-#include "schema/base/hash.h"
 #include "schema/base/output_file.h"
 #include "schema/bundle_sizes.h"
 
@@ -14,13 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Status CheckNotStopped(const WriteOptions& options) {
-  if (options.work.stop != nullptr && options.work.stop->load()) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
-  return {};
-}
-
 Status Begin(const WriteOptions& options, std::string_view stage) {
-  TRY(CheckNotStopped(options));
+  TRY(CheckNotStopped(options.work.stop));
   if (options.on_event) options.on_event({.stage = stage});
   return {};
 }
@@ -34,9 +29,7 @@ bool IsSameFile(const fs::path& a, const fs::path& b) {
 
 // The part is written over before the output has its name, so it is as precious as the output itself.
 Status CheckNotRead(const fs::path& read, const fs::path& output) {
-  fs::path part = output;
-  part += ".part";
-  for (const fs::path& written : {output, part}) {
+  for (const fs::path& written : {output, PartPath(output)}) {
     if (!IsSameFile(read, written)) continue;
     return Fail(ErrorCode::kUsage, "{}: would be written over {}, which is read; choose another output", written.string(), read.string());
   }
@@ -62,7 +55,7 @@ class WatchedBytes final : public ByteSource {
       : bytes_(section.bytes), name_(section.name), options_(options), event_(std::move(event)) {}
   [[nodiscard]] uint64_t size() const override { return bytes_->size(); }
   Status Read(uint64_t offset, ByteSpan out) const override {
-    TRY(CheckNotStopped(options_));
+    TRY(CheckNotStopped(options_.work.stop));
     TRY(bytes_->Read(offset, out));
     event_->tensor = name_;
     event_->bytes_done += out.size();
@@ -111,7 +104,7 @@ Result<OutputFile> WritePart(const fs::path& output, Container container, const 
 Status CheckSameSections(const Bundle& written, const RepackPlan& plan, const WriteOptions& options) {
   bool same = written.sections.size() == plan.sections.size();
   for (size_t i = 0; same && i < plan.sections.size(); ++i) {
-    TRY(CheckNotStopped(options));
+    TRY(CheckNotStopped(options.work.stop));
     const Section& planned = plan.sections[i];
     const Section& read = written.sections[i];
     same = read.kind == planned.kind && std::ranges::equal(read.bytes->view(), planned.bytes->view());
@@ -147,9 +140,9 @@ Result<RepackedBundle> RepackBundle(const fs::path& file, const fs::path& output
   RepackPlan plan = TRY(PlanRepack(from, *container, changes));
   OutputFile part = TRY(WritePart(output, *container, from, plan, options));
   TRY(ProvePart(part, plan, options));
-  std::string sha256 = TRY(Sha256OfFile(part.part_path()));
+  FileDigest digest = TRY(DigestFile(part.part_path()));
   TRY(part.Commit());
-  WrittenBundle bundle{.path = output, .bytes = part.size(), .sha256 = std::move(sha256)};
+  WrittenBundle bundle{.path = output, .bytes = part.size(), .sha256 = std::move(digest.sha256)};
   return RepackedBundle{.bundle = std::move(bundle), .notes = std::move(plan.notes)};
 }
 
@@ -162,8 +155,8 @@ Result<WrittenBundle> ActivateBundle(const fs::path& file, const fs::path& outpu
   TRY(Begin(options, "write"));
   TRY(ActivateSize(file, output, size, {.replace = options.replace}));
   TRY(Begin(options, "verify"));
-  std::error_code ignored;
-  return WrittenBundle{.path = output, .bytes = fs::file_size(output, ignored), .sha256 = TRY(Sha256OfFile(output))};
+  FileDigest digest = TRY(DigestFile(output));
+  return WrittenBundle{.path = output, .bytes = digest.bytes, .sha256 = std::move(digest.sha256)};
 }
 
 }  // namespace taskpress

@@ -21,19 +21,6 @@ std::vector<std::string> NamesOfBuffers(const Graph& graph) {
   return names;
 }
 
-// [buffers] the quantization whose scales come out of a buffer's rows, see QuantizationOfBuffer().
-std::vector<int32_t> QuantizationsOfBuffers(const Graph& graph) {
-  std::vector<int32_t> quantizations(graph.buffers.size(), kNone);
-  for (const Subgraph& subgraph : graph.subgraphs) {
-    for (const Tensor& tensor : subgraph.tensors) {
-      if (tensor.buffer == kNone || tensor.quantization == kNone) continue;
-      int32_t& quantization = quantizations[static_cast<size_t>(tensor.buffer)];
-      if (quantization == kNone) quantization = tensor.quantization;
-    }
-  }
-  return quantizations;
-}
-
 uint64_t LengthOf(const ByteSource& bytes) {
   return bytes.rows() != nullptr ? static_cast<uint64_t>(bytes.rows()->num_rows()) : bytes.size();
 }
@@ -44,64 +31,44 @@ std::vector<Place> Shifted(std::span<const Place> places, uint64_t offset) {
   return shifted;
 }
 
-// A buffer of a root, at its place in the member.
-struct Placed {
-  uint64_t offset = 0;
-  uint64_t size = 0;
-  std::string name;
-  SharedBytes bytes;
-  std::vector<ScaleTarget> scales;
-};
-
-std::vector<Placed> PlacedBuffers(const MemberRoot& root, size_t root_index) {
-  const std::vector<std::string> names = NamesOfBuffers(*root.graph);
-  const std::vector<int32_t> quantizations = QuantizationsOfBuffers(*root.graph);
-  std::map<int32_t, uint64_t> slots;
-  for (const TfliteImage::ScaleSlot& slot : root.image.pending_scales) slots[slot.quantization] = slot.offset;
-  std::vector<Placed> all;
-  for (const TfliteImage::Placement& placement : root.image.placements) {
-    const auto buffer = static_cast<size_t>(placement.buffer);
-    Placed placed{.offset = root.offset + placement.offset,
-                  .size = placement.size,
-                  .name = names[buffer],
-                  .bytes = root.graph->buffers[buffer].bytes,
-                  .scales = {}};
-    const RowSource* rows = placed.bytes->rows();
-    const auto slot = slots.find(quantizations[buffer]);
-    if (rows != nullptr && slot != slots.end()) {
-      const auto count = static_cast<uint64_t>(rows->num_rows() * rows->scales_per_row());
-      placed.scales.push_back({.root = root_index, .offset = slot->second, .count = count});
-    }
-    all.push_back(std::move(placed));
+// Where the scales of a constant go: a slot of each root that has it, none for float types. A smaller root has those of its first rows.
+std::vector<ScaleTarget> ScaleTargets(const MemberImage& image, const SharedConstant& constant, size_t first_root) {
+  std::vector<ScaleTarget> targets;
+  for (const SharedConstant::Use& use : constant.uses) {
+    const MemberRoot& root = image.roots[use.root];
+    const int32_t buffer = root.image.placements[use.placement].buffer;
+    const RowSource* rows = root.graph->buffers[static_cast<size_t>(buffer)].bytes->rows();
+    const int32_t quantization = QuantizationOfBuffer(*root.graph, buffer);
+    const auto slot = std::ranges::find(root.image.pending_scales, quantization, &TfliteImage::ScaleSlot::quantization);
+    if (rows == nullptr || slot == root.image.pending_scales.end()) continue;
+    targets.push_back(
+        {.root = first_root + use.root, .offset = slot->offset, .count = static_cast<uint64_t>(rows->num_rows() * rows->scales_per_row())});
   }
-  return all;
+  return targets;
 }
 
 }  // namespace
 
 StreamMember StreamPlan::AddMember(MemberImage image, std::span<const Place> places) {
   StreamMember member{.extents = {}, .size = image.size};
-  std::vector<Placed> buffers;
+  const size_t first_root = roots_.size();
+  std::vector<std::vector<std::string>> names;  // [roots][buffers]
+  for (const MemberRoot& root : image.roots) names.push_back(NamesOfBuffers(*root.graph));
+  const std::vector<SharedConstant> constants = SharedConstants(image);
+  for (const SharedConstant& constant : constants) {
+    const SharedConstant::Use& longest = constant.uses.front();
+    const MemberRoot& root = image.roots[longest.root];
+    const auto buffer = static_cast<size_t>(root.image.placements[longest.placement].buffer);
+    member.extents.push_back(
+        {.offset = constant.begin, .size = constant.end - constant.begin, .is_root = false, .index = constants_.size()});
+    AddConstant({.name = names[longest.root][buffer],
+                 .bytes = root.graph->buffers[buffer].bytes,
+                 .places = Shifted(places, constant.begin),
+                 .scales = ScaleTargets(image, constant, first_root)});
+  }
   for (MemberRoot& root : image.roots) {
-    std::ranges::move(PlacedBuffers(root, roots_.size()), std::back_inserter(buffers));
     member.extents.push_back({.offset = root.offset, .size = root.image.root.size(), .is_root = true, .index = roots_.size()});
     roots_.push_back({.bytes = std::move(root.image.root), .places = Shifted(places, root.offset)});
-  }
-  // The widest first among those that begin together.
-  std::ranges::stable_sort(buffers,
-                           [](const Placed& a, const Placed& b) { return a.offset != b.offset ? a.offset < b.offset : a.size > b.size; });
-  for (Placed& buffer : buffers) {
-    const bool part_of_last = !member.extents.back().is_root && member.extents.back().offset == buffer.offset;
-    if (part_of_last) {
-      std::vector<ScaleTarget>& scales = constants_.back().scales;
-      scales.insert(scales.end(), buffer.scales.begin(), buffer.scales.end());
-      continue;
-    }
-    member.extents.push_back({.offset = buffer.offset, .size = buffer.size, .is_root = false, .index = constants_.size()});
-    AddConstant({.name = std::move(buffer.name),
-                 .bytes = std::move(buffer.bytes),
-                 .places = Shifted(places, buffer.offset),
-                 .scales = std::move(buffer.scales)});
   }
   std::ranges::sort(member.extents, {}, &StreamMember::Extent::offset);
   return member;

@@ -13,8 +13,6 @@
 namespace taskpress {
 namespace {
 
-constexpr uint64_t kPackedBlockBytes = 512 << 10;
-
 // Hands out blocks in ascending order and keeps the error of the lowest one.
 class BlockQueue {
  public:
@@ -73,6 +71,11 @@ Status RunGuarded(const RowRangeBody& body, const RowRange& range) {
 
 }  // namespace
 
+Status CheckNotStopped(const std::atomic<bool>* stop) {
+  if (stop != nullptr && stop->load()) return Fail(ErrorCode::kInterrupted, "stopped by a signal");
+  return {};
+}
+
 int RowWorkers(int64_t num_rows, int64_t rows_per_block, const RowWork& work) {
   const int wanted = work.threads > 0 ? work.threads : tbb::info::default_concurrency();
   return static_cast<int>(std::clamp<int64_t>(NumBlocks(num_rows, rows_per_block), 1, wanted));
@@ -96,22 +99,6 @@ Status ForEachRowBlock(int64_t num_rows, int64_t rows_per_block, const RowWork& 
     return LibraryFailure(exception);
   }
   return queue.Finish();
-}
-
-Status ProduceRowsParallel(const RowSource& source, const RowWork& work, const RowBlockConsumer& consume) {
-  struct Buffers {
-    std::vector<std::byte> packed;
-    std::vector<float> scales;
-  };
-  const auto rows_per_block = static_cast<int64_t>(std::max<uint64_t>(1, kPackedBlockBytes / std::max<uint64_t>(1, source.row_bytes())));
-  std::vector<Buffers> buffers(static_cast<size_t>(RowWorkers(source.num_rows(), rows_per_block, work)));
-  return ForEachRowBlock(source.num_rows(), rows_per_block, work, [&](const RowRange& range) -> Status {
-    Buffers& mine = buffers[static_cast<size_t>(range.worker)];
-    mine.packed.resize(static_cast<size_t>(range.count) * source.row_bytes());
-    mine.scales.resize(static_cast<size_t>(range.count * source.scales_per_row()));
-    TRY(source.ReadRows(range.first_row, range.count, mine.packed, mine.scales));
-    return consume(range.first_row, range.count, mine.packed, mine.scales);
-  });
 }
 
 }  // namespace taskpress

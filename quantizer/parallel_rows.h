@@ -5,11 +5,8 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <span>
 
-#include "schema/base/bytes.h"
 #include "schema/base/error.h"
-#include "schema/byte_source.h"
 
 namespace taskpress {
 
@@ -17,6 +14,9 @@ struct RowWork {
   int threads = 0;                          // at most; 0 or less: one per core
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: no new block is started, the result is kInterrupted
 };
+
+// kInterrupted once `stop` is set; null: never.
+Status CheckNotStopped(const std::atomic<bool>* stop);
 
 struct RowRange {
   int worker = 0;  // 0 ... RowWorkers() - 1: an index for scratch memory
@@ -33,13 +33,6 @@ using RowRangeBody = std::function<Status(const RowRange& range)>;
 // When blocks fail, the error of the lowest one is returned: blocks start in order, so every block below a failing one is finished first.
 // Exceptions of libraries become kOutOfMemory.
 Status ForEachRowBlock(int64_t num_rows, int64_t rows_per_block, const RowWork& work, const RowRangeBody& body);
-
-// packed: [count * row_bytes()], scales: [count * scales_per_row()]; both are gone when the call returns.
-using RowBlockConsumer = std::function<Status(int64_t first_row, int64_t count, ByteView packed, std::span<const float> scales)>;
-
-// Produces all rows of `source` in blocks of about 512 KiB packed. `consume` is called concurrently, with disjoint blocks in no promised
-// order. Memory: one block per worker, and what source.ReadRows needs.
-Status ProduceRowsParallel(const RowSource& source, const RowWork& work, const RowBlockConsumer& consume);
 
 }  // namespace taskpress
 

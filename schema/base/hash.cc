@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <format>
 
-#include "schema/base/mapped_file.h"
+#include "schema/base/error.h"
 
 namespace taskpress {
 
@@ -34,19 +34,6 @@ std::string Sha256::FinishHex() {
 std::string Sha256Hex(ByteView bytes) {
   Sha256 hash;
   hash.Update(bytes);
-  return hash.FinishHex();
-}
-
-Result<std::string> Sha256OfFile(const std::filesystem::path& path) {
-  constexpr uint64_t kBlock = 8 << 20;
-  const std::shared_ptr<const MappedFile> file = TRY(MappedFile::Open(path));
-  Sha256 hash;
-  for (uint64_t offset = 0; offset < file->size(); offset += kBlock) {
-    const uint64_t length = std::min(kBlock, file->size() - offset);
-    hash.Update(file->bytes().subspan(offset, length));
-    file->Forget(offset, length);
-  }
-  TRY(file->CheckUnchanged());
   return hash.FinishHex();
 }
 

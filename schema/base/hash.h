@@ -4,12 +4,10 @@
 
 #include <array>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 
 #include "schema/base/bytes.h"
-#include "schema/base/error.h"
 
 namespace taskpress {
 
@@ -33,8 +31,6 @@ class Sha256 {
 };
 
 std::string Sha256Hex(ByteView bytes);
-// Of a whole file, in blocks that do not stay resident. The errors of MappedFile.
-Result<std::string> Sha256OfFile(const std::filesystem::path& path);
 
 // CRC-32 as zip uses it; continue with the previous value, start with 0.
 uint32_t Crc32(uint32_t crc, ByteView bytes);

@@ -137,14 +137,19 @@ std::filesystem::path FolderOf(const std::filesystem::path& path) {
 
 }  // namespace
 
+std::filesystem::path PartPath(const std::filesystem::path& path) {
+  std::filesystem::path part = path;
+  part += ".part";
+  return part;
+}
+
 Result<OutputFile> OutputFile::OpenPart(const std::filesystem::path& path, uint64_t size, OutputFileOptions options, int flags) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) return WriteError(path, "cannot create", EISDIR);
   if (!options.replace && std::filesystem::exists(path, ignored)) {
     return Fail(ErrorCode::kOutputExists, "{}: exists already; pass --force to replace it", path.string());
   }
-  std::filesystem::path part = path;
-  part += ".part";
+  const std::filesystem::path part = PartPath(path);
   PartSlot* const slot = options.keep ? nullptr : Register(part);
   const Result<int> opened = OpenLocked(part, slot, flags);
   if (!opened) {

@@ -13,6 +13,9 @@
 
 namespace taskpress {
 
+// Where a file is until it is whole: "<name>.part".
+std::filesystem::path PartPath(const std::filesystem::path& path);
+
 struct OutputFileOptions {
   bool replace = false;  // else an existing file under the final name is an error
   bool keep = false;     // the part file outlives this object when it is not committed, for a later Reopen()

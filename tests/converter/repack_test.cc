@@ -73,8 +73,8 @@ TEST_F(RepackTest, ThereAndBackGivesTheSameFile) {
   EXPECT_EQ(ReadFileBytes(Out("a.task")), ReadFileBytes(task_));
   EXPECT_EQ(back.bundle.path, Out("a.task"));
   EXPECT_EQ(back.bundle.bytes, fs::file_size(task_));
-  EXPECT_EQ(back.bundle.sha256, Must(Sha256OfFile(task_)));
-  EXPECT_EQ(there.bundle.sha256, Must(Sha256OfFile(Out("a.litertlm"))));
+  EXPECT_EQ(back.bundle.sha256, Must(DigestFile(task_)).sha256);
+  EXPECT_EQ(there.bundle.sha256, Must(DigestFile(Out("a.litertlm"))).sha256);
 }
 
 TEST_F(RepackTest, ALitertlmBecomesTheTaskThatConvertWrites) {

@@ -202,6 +202,17 @@ def compare_continuations(client, ours, theirs, stops):
     return agreed, client.detokenize(ours) == theirs["text"]
 
 
+def conclude(case, run):
+    """Runs a case, prints its report as one JSON object -> exit code"""
+    try:
+        passed, report = run()
+    except (Failed, OSError, RuntimeError, ValueError) as problem:
+        print(problem, file=sys.stderr)
+        passed, report = False, {}
+    print(json.dumps({"case": case, "passed": passed, **report}))
+    return 0 if passed else 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", required=True, metavar="CASE-QUANT")
@@ -215,13 +226,7 @@ def main():
              "litertlm": lambda: comparison.client("litertlm")}
     if case not in cases or quant not in RECIPES:
         parser.error(f"no case {args.case}")
-    try:
-        passed, report = cases[case]()
-    except (Failed, OSError, RuntimeError, ValueError) as problem:
-        print(problem, file=sys.stderr)
-        passed, report = False, {}
-    print(json.dumps({"case": args.case, "passed": passed, **report}))
-    return 0 if passed else 1
+    return conclude(args.case, cases[case])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import json
 import pathlib
 import sys
 
-from compare_bundle import CONTEXT, FLOATS, GENERATED, PREFILLS, RECIPES, Comparison, Failed
+from compare_bundle import CONTEXT, FLOATS, GENERATED, PREFILLS, RECIPES, Comparison, Failed, conclude
 
 SMALL = "e2b"  # one of inputs.json's slices
 PROMPTS = (1, 2, 3, 5)
@@ -42,6 +42,10 @@ class ElasticComparison(Comparison):
         with Client(path) as client:
             return [client.continue_greedily(self.inputs["prompts"][p], GENERATED)["text"] for p in PROMPTS]
 
+    def run(self):
+        self.convert()
+        return self.sizes()
+
     def sizes(self):
         passed, report = True, {}
         for self.active in ("e4b", SMALL) if self.quant in FLOATS else ("e4b",):
@@ -69,14 +73,7 @@ def main():
     args.case = "elastic-" + args.quant
     args.scratch.mkdir(parents=True, exist_ok=True)
     comparison = ElasticComparison(args, args.quant)
-    try:
-        comparison.convert()
-        passed, report = comparison.sizes()
-    except (Failed, OSError, RuntimeError, ValueError) as problem:
-        print(problem, file=sys.stderr)
-        passed, report = False, {}
-    print(json.dumps({"case": args.case, "passed": passed, **report}))
-    return 0 if passed else 1
+    return conclude(args.case, comparison.run)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,18 @@ QuantizedRowsInput WideInput(const std::vector<float>& values, int64_t rows, int
   return {.name = "w", .spec = {.type = DType::kI4}, .num_rows = rows, .columns = columns, .reader = ReaderOf(values, columns)};
 }
 
+// Packed rows in blocks of about 512 KiB, over threads.
+Status ProduceRows(const RowSource& source, const RowWork& work,
+                   const std::function<Status(int64_t first_row, int64_t count, ByteView packed, std::span<const float> scales)>& consume) {
+  const auto rows_per_block = static_cast<int64_t>((512U << 10) / source.row_bytes());
+  return ForEachRowBlock(source.num_rows(), rows_per_block, work, [&](const RowRange& range) -> Status {
+    std::vector<std::byte> packed(static_cast<size_t>(range.count) * source.row_bytes());
+    std::vector<float> scales(static_cast<size_t>(range.count * source.scales_per_row()));
+    TRY(source.ReadRows(range.first_row, range.count, packed, scales));
+    return consume(range.first_row, range.count, packed, scales);
+  });
+}
+
 TEST_F(ParallelRowsTest, BytesAndScalesAreTheSameForEveryNumberOfThreads) {
   constexpr int64_t kRows = 2100;  // three blocks, the last one short
   constexpr int64_t kColumns = 1100;
@@ -40,16 +52,15 @@ TEST_F(ParallelRowsTest, BytesAndScalesAreTheSameForEveryNumberOfThreads) {
     std::vector<std::byte> packed((*source)->size());
     std::vector<float> scales(kRows);
     std::atomic<int> calls = 0;
-    const Status done =
-        ProduceRowsParallel(**source, {.threads = threads},
-                            [&](int64_t first_row, int64_t count, ByteView block, std::span<const float> block_scales) -> Status {
-                              ++calls;
-                              EXPECT_EQ(block.size(), static_cast<size_t>(count) * (*source)->row_bytes());
-                              EXPECT_LE(block.size(), 512U << 10);
-                              std::ranges::copy(block, packed.begin() + first_row * static_cast<int64_t>((*source)->row_bytes()));
-                              std::ranges::copy(block_scales, scales.begin() + first_row);
-                              return {};
-                            });
+    const Status done = ProduceRows(**source, {.threads = threads},
+                                    [&](int64_t first_row, int64_t count, ByteView block, std::span<const float> block_scales) -> Status {
+                                      ++calls;
+                                      EXPECT_EQ(block.size(), static_cast<size_t>(count) * (*source)->row_bytes());
+                                      EXPECT_LE(block.size(), 512U << 10);
+                                      std::ranges::copy(block, packed.begin() + first_row * static_cast<int64_t>((*source)->row_bytes()));
+                                      std::ranges::copy(block_scales, scales.begin() + first_row);
+                                      return {};
+                                    });
     ASSERT_TRUE(done.has_value());
     EXPECT_EQ(calls.load(), 3);
     EXPECT_EQ(Sha256Hex(packed), Sha256Hex(expected)) << threads;
@@ -122,8 +133,8 @@ TEST_F(ParallelRowsTest, TheFirstBadRowOfTheMatrixIsNamedForEveryNumberOfThreads
   const auto source = QuantizedRows::Make(WideInput(values, kRows, kColumns));
   ASSERT_TRUE(source.has_value());
   for (const int threads : {1, 2, 4}) {
-    const Status done = ProduceRowsParallel(**source, {.threads = threads},
-                                            [](int64_t, int64_t, ByteView, std::span<const float>) -> Status { return {}; });
+    const Status done =
+        ProduceRows(**source, {.threads = threads}, [](int64_t, int64_t, ByteView, std::span<const float>) -> Status { return {}; });
     ASSERT_FALSE(done.has_value());
     EXPECT_EQ(done.error().code, ErrorCode::kQuantValue);
     EXPECT_THAT(done.error().message, HasSubstr("w: row 950, column 5:"));
@@ -136,7 +147,7 @@ TEST_F(ParallelRowsTest, AnErrorOfTheConsumerEndsTheWork) {
   EXPECT_FALSE(source.has_value());  // odd columns
   const auto even = QuantizedRows::Make(WideInput(values, 1 << 19, 2));
   ASSERT_TRUE(even.has_value());
-  const Status done = ProduceRowsParallel(
+  const Status done = ProduceRows(
       **even, {}, [](int64_t, int64_t, ByteView, std::span<const float>) -> Status { return Fail(ErrorCode::kWriteFailed, "disk full"); });
   ASSERT_FALSE(done.has_value());
   EXPECT_EQ(done.error().code, ErrorCode::kWriteFailed);

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <array>
 #include <bit>
@@ -13,6 +12,7 @@
 #include "schema/base/half.h"
 #include "schema/int_packing.h"
 #include "tests/quantizer/matrices.h"
+#include "tests/testing/every_target.h"
 
 namespace taskpress {
 namespace {
@@ -81,19 +81,6 @@ std::vector<float> Flatten(const std::vector<std::vector<float>>& rows) {
   std::vector<float> values;
   for (const auto& row : rows) values.insert(values.end(), row.begin(), row.end());
   return values;
-}
-
-// Runs the test body once for every instruction set that this machine has.
-template <typename Body>
-void ForEachTarget(const Body& body) {
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    SCOPED_TRACE(hwy::TargetName(target));
-    body();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().DeInit();
 }
 
 TEST(QuantizeTest, VectorAndPlainTwinsAgreeOnEveryInstructionSetAndRowLength) {

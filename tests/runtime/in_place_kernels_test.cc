@@ -1,7 +1,6 @@
 // Weights read in place: the products against their plain twins, on every instruction set, and what the mode leaves out of memory.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <algorithm>
 #include <bit>
@@ -10,6 +9,7 @@
 
 #include "runtime/kernels/native/float_product.h"
 #include "schema/base/half.h"
+#include "tests/testing/every_target.h"
 #include "tests/testing/run_graph.h"
 #include "tests/testing/toy_graph.h"
 
@@ -20,19 +20,6 @@ using testing::RandomFloats;
 using testing::RunGraph;
 using testing::ToyGraph;
 using testing::Values;
-
-// Runs the body once for every instruction set that this machine has.
-template <typename Body>
-void ForEachTarget(const Body& body) {
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    SCOPED_TRACE(hwy::TargetName(target));
-    body();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().DeInit();
-}
 
 struct Case {
   DType type = DType::kI8;
