@@ -49,6 +49,8 @@ class Checkpoint {
   [[nodiscard]] virtual std::vector<std::filesystem::path> files() const = 0;
   // The stored tensor whose rows of the same numbers hold what this tensor's rows are made from. Slices of one checkpoint share origins.
   [[nodiscard]] virtual const CheckpointTensor* Origin(const CheckpointTensor& tensor) const { return Find(tensor.name); }
+  // Orders tensors as a reader meets them that reads files() from the first byte to the last.
+  [[nodiscard]] virtual uint64_t Position(const CheckpointTensor& tensor) const { return IndexOf(tensor).value_or(0); }
   // A hint that these rows are wanted soon.
   virtual void WillRead(const CheckpointTensor& tensor, int64_t first_row, int64_t num_rows) const {
     static_cast<void>(tensor);

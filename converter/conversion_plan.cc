@@ -1,6 +1,7 @@
 #include "converter/conversion_plan.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -110,7 +111,11 @@ Result<ConversionPlan> PlanConversion(std::span<const BundleJob> jobs) {
       plan.members.push_back(std::move(member));
     }
   }
-  plan.stream.Cut(kUnitBytes);
+  std::map<const void*, uint64_t> positions;
+  for (const BundleJob& job : jobs) {
+    for (const BundleWeight& weight : job.model->weights) positions[weight.rows->origin()] = weight.source_position;
+  }
+  plan.stream.Cut(kUnitBytes, positions);
   return plan;
 }
 
@@ -130,6 +135,7 @@ Result<std::string> FingerprintOf(const ConversionPlan& plan) {
     std::vector<std::byte> scratch;
     text += Format("{:08x}\n", Crc32(0, TRY(ViewOrRead(*constant.bytes, scratch))));
   }
+  for (const StreamGroup& group : plan.stream.groups()) text += Format("unit {} {}\n", group.first_unit, group.constants.front());
   text += Format("units {} of {}\n", plan.stream.units(), plan.stream.unit_bytes());
   return Sha256Hex(AsBytes(text));
 }

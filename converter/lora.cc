@@ -139,6 +139,7 @@ class LoraCheckpoint final : public Checkpoint {
     return all;
   }
   [[nodiscard]] const CheckpointTensor* Origin(const CheckpointTensor& tensor) const override { return base_->Origin(tensor); }
+  [[nodiscard]] uint64_t Position(const CheckpointTensor& tensor) const override { return base_->Position(tensor); }
   void WillRead(const CheckpointTensor& tensor, int64_t first_row, int64_t num_rows) const override {
     base_->WillRead(tensor, first_row, num_rows);
   }

@@ -50,6 +50,18 @@ class SafetensorsCheckpoint final : public Checkpoint {
     place.file->WillRead(tensor_begin + static_cast<uint64_t>(first_row) * row_bytes, static_cast<uint64_t>(num_rows) * row_bytes);
   }
 
+  [[nodiscard]] uint64_t Position(const CheckpointTensor& tensor) const override {
+    const Result<size_t> index = IndexOf(tensor);
+    if (!index) return 0;
+    const Place& place = places_[*index];
+    auto position = static_cast<uint64_t>(place.view->bytes().data() - place.file->bytes().data());
+    for (const SafetensorsFile& file : files_) {
+      if (file.file().get() == place.file) break;
+      position += file.file()->size();
+    }
+    return position;
+  }
+
   [[nodiscard]] std::vector<std::filesystem::path> files() const override {
     std::vector<std::filesystem::path> paths;
     for (const SafetensorsFile& file : files_) paths.push_back(file.file()->path());

@@ -33,6 +33,10 @@ class SlicedCheckpoint final : public Checkpoint {
     const Source& source = sources_[static_cast<size_t>(own - tensors_.data())];
     return source.axis == MatFormerAxis::kLayerRows ? own : base_->Origin(*source.tensor);  // those rows have other numbers
   }
+  [[nodiscard]] uint64_t Position(const CheckpointTensor& tensor) const override {
+    const Result<size_t> index = IndexOf(tensor);
+    return index ? base_->Position(*sources_[*index].tensor) : 0;
+  }
   void WillRead(const CheckpointTensor& tensor, int64_t first_row, int64_t num_rows) const override {
     const Result<size_t> index = IndexOf(tensor);
     if (index && sources_[*index].axis != MatFormerAxis::kLayerRows) base_->WillRead(*sources_[*index].tensor, first_row, num_rows);

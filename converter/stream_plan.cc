@@ -89,7 +89,12 @@ void StreamPlan::AddConstant(StreamConstant constant) {
   constants_.push_back(std::move(constant));
 }
 
-void StreamPlan::Cut(uint64_t unit_bytes) {
+void StreamPlan::Cut(uint64_t unit_bytes, const std::map<const void*, uint64_t>& positions) {
+  std::ranges::stable_sort(groups_, {}, [&](const StreamGroup& group) -> uint64_t {
+    const RowSource* rows = constants_[group.constants.front()].bytes->rows();
+    const auto found = rows != nullptr ? positions.find(rows->origin()) : positions.end();
+    return found == positions.end() ? 0 : found->second + 1;
+  });
   units_ = 0;
   unit_bytes_ = 0;
   for (StreamGroup& group : groups_) {

@@ -78,8 +78,9 @@ class StreamPlan {
   // Adds a member whose first byte goes to each of `places`. Of placements that begin together the longest is written, and the scales go to
   // every root.
   StreamMember AddMember(MemberImage image, std::span<const Place> places);
-  // Cuts everything into units of about `unit_bytes`, at least one row. After the last AddMember().
-  void Cut(uint64_t unit_bytes);
+  // Cuts everything into units of about `unit_bytes`, at least one row. After the last AddMember(). Groups whose origin is among
+  // `positions` go in that order, behind the others: the source is read from its beginning to its end, not in the outputs' order.
+  void Cut(uint64_t unit_bytes, const std::map<const void*, uint64_t>& positions = {});
 
   [[nodiscard]] std::span<StreamRoot> roots() { return roots_; }
   [[nodiscard]] std::span<const StreamRoot> roots() const { return roots_; }

@@ -184,6 +184,7 @@ Result<Weight> TextWeights::Make(const Part& part) {
                            .quant_class = quant_class,
                            .spec = spec,
                            .source_type = bound->tensor->type,
+                           .source_position = checkpoint_->Position(*bound->tensor),
                            .num_rows = part.num_rows,
                            .columns = part.columns,
                            .rows = rows});

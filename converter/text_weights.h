@@ -28,6 +28,7 @@ struct BundleWeight {
   QuantClass quant_class = QuantClass::kSmall;
   QuantSpec spec;
   DType source_type = DType::kF32;  // in the checkpoint
+  uint64_t source_position = 0;     // see Checkpoint::Position()
   int64_t num_rows = 0;
   int64_t columns = 0;
   std::shared_ptr<const QuantizedRows> rows;

@@ -88,6 +88,18 @@ TEST(CheckpointFolderTest, JoinsTheShardsOfAnIndexSortedByName) {
   EXPECT_THAT(Read(**checkpoint, "b"), ElementsAre(2.0F));
 }
 
+TEST(CheckpointFolderTest, PositionsFollowTheFilesNotTheNames) {
+  const TempFolder folder;
+  // "c" lies in the first file, "a" behind "b" in the second.
+  folder.Write("model-1.safetensors", OneTensor("c"));
+  folder.Write("model-2.safetensors", HonestSafetensors(std::vector{Floats("b", {1}, {1.0F}), Floats("a", {1}, {2.0F})}));
+  folder.Write("model.safetensors.index.json", Index(R"({"a":"model-2.safetensors","b":"model-2.safetensors","c":"model-1.safetensors"})"));
+  const std::unique_ptr<Checkpoint> checkpoint = OpenSafetensorsCheckpoint(folder.path()).value();
+  const auto position = [&](std::string_view name) { return checkpoint->Position(*checkpoint->Find(name)); };
+  EXPECT_LT(position("c"), position("b"));
+  EXPECT_LT(position("b"), position("a"));
+}
+
 TEST(CheckpointFolderTest, AcceptsAnIndexWhoseOnlyShardIsModelSafetensors) {
   const TempFolder folder;
   folder.Write("model.safetensors.index.json", Index(R"({"a":"model.safetensors"})"));

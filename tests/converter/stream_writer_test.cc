@@ -186,30 +186,62 @@ TEST(StreamWriterTest, RootsThatShareConstantsReadBackAsTheirGraphs) {
   }
 }
 
+using RowLog = std::vector<std::pair<const void*, int64_t>>;  // who was asked for rows, from which on
+
+class LoggedRows final : public RowSource {
+ public:
+  LoggedRows(int64_t rows, const void* origin, RowLog& log) : rows_(rows), origin_(origin), log_(log) {}
+  [[nodiscard]] int64_t num_rows() const override { return rows_; }
+  [[nodiscard]] uint64_t row_bytes() const override { return 600; }
+  [[nodiscard]] const void* origin() const override { return origin_; }
+  Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const override {
+    log_.emplace_back(origin_, first_row);
+    return PatternRows(rows_, 600).ReadRows(first_row, count, packed, scales);
+  }
+
+ private:
+  int64_t rows_;
+  const void* origin_;
+  RowLog& log_;
+};
+
+// What comes last in the output but first in the source is made first.
+TEST(StreamWriterTest, TheSourceIsReadInItsOwnOrder) {
+  static const int kFirstStored = 0;
+  static const int kSecondStored = 0;
+  RowLog log;
+  Graph graph = MixedGraph();
+  graph.buffers[0].bytes = std::make_shared<LoggedRows>(5000, &kSecondStored, log);
+  Graph other = MixedGraph();
+  other.buffers[0].bytes = std::make_shared<LoggedRows>(5000, &kFirstStored, log);
+  const TempFolder folder;
+  StreamPlan plan;
+  const StreamMember one = plan.AddMember(BuildMemberImage(graph).value(), std::array{Place{.file = 0, .offset = 0}});
+  const StreamMember two = plan.AddMember(BuildMemberImage(other).value(), std::array{Place{.file = 1, .offset = 0}});
+  plan.Cut(kUnit, {{&kFirstStored, 7}, {&kSecondStored, 70}});
+  std::vector<OutputFile> files;
+  files.push_back(OutputFile::Create(folder.path() / "one", one.size).value());
+  files.push_back(OutputFile::Create(folder.path() / "two", two.size).value());
+  StreamState state;
+  StreamTimes times;
+  ASSERT_TRUE(WriteStream(plan, files, Threads(1), state, times).has_value());
+  ASSERT_TRUE(WriteRoots(plan, files).has_value());
+  for (OutputFile& file : files) ASSERT_TRUE(file.Commit().has_value());
+  EXPECT_TRUE(std::ranges::is_sorted(log, {}, [](const auto& entry) { return entry.first == &kFirstStored ? 0 : 1; }));
+  EXPECT_EQ(log.front().first, &kFirstStored);
+  EXPECT_TRUE(std::ranges::equal(AsBytes(ReadFileBytes(folder.path() / "one")), SerializeTflite(graph).value()));
+  EXPECT_TRUE(std::ranges::equal(AsBytes(ReadFileBytes(folder.path() / "two")), SerializeTflite(other).value()));
+}
+
 TEST(StreamWriterTest, RowsOfOneOriginAreMadeTogether) {
   static const int kStored = 0;
-  class Rows final : public RowSource {
-   public:
-    Rows(int64_t rows, std::vector<std::pair<const void*, int64_t>>& log) : rows_(rows), log_(log) {}
-    [[nodiscard]] int64_t num_rows() const override { return rows_; }
-    [[nodiscard]] uint64_t row_bytes() const override { return 600; }
-    [[nodiscard]] const void* origin() const override { return &kStored; }
-    Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const override {
-      log_.emplace_back(this, first_row);
-      return PatternRows(rows_, 600).ReadRows(first_row, count, packed, scales);
-    }
-
-   private:
-    int64_t rows_;
-    std::vector<std::pair<const void*, int64_t>>& log_;
-  };
-  std::vector<std::pair<const void*, int64_t>> log;
+  RowLog log;
   Graph long_one = MixedGraph();
-  long_one.buffers[0].bytes = std::make_shared<Rows>(5000, log);
+  long_one.buffers[0].bytes = std::make_shared<LoggedRows>(5000, &kStored, log);
   OneMember member(long_one);
   Graph short_one = MixedGraph();
   short_one.subgraphs[0].tensors[1].shape = {700, 600};
-  short_one.buffers[0].bytes = std::make_shared<Rows>(700, log);
+  short_one.buffers[0].bytes = std::make_shared<LoggedRows>(700, &kStored, log);
   short_one.quantizations[0].num_scales = 700;
   const StreamMember more = member.plan_.AddMember(BuildMemberImage(short_one).value(), std::array{Place{.file = 1, .offset = 0}});
   member.plan_.Cut(kUnit);
