@@ -131,11 +131,13 @@ const TextWeights::Bound* TextWeights::Find(const std::string& name) const {
 
 Status TextWeights::ApplyRecipe(const Recipe& recipe) {
   std::vector<WeightToQuantize> all;
-  for (const auto& [name, bound] : bound_) all.push_back({.name = name, .quant_class = bound.row->quant_class});
-  all.push_back({.name = std::string(kHead), .quant_class = QuantClass::kHead});
-  const std::vector<QuantSpec> specs = TRY(recipe.Resolve(all));
-  for (size_t i = 0; i < all.size(); ++i) specs_[all[i].name] = {all[i].quant_class, specs[i]};
-  resolved_recipe_ = ResolvedRecipeText(all, specs);
+  for (const auto& [name, bound] : bound_) {
+    all.push_back({.name = name, .quant_class = bound.row->quant_class, .columns = MatrixColumns(bound.tensor->shape)});
+  }
+  all.push_back({.name = std::string(kHead), .quant_class = QuantClass::kHead, .columns = config_.hidden_size});
+  const std::vector<ResolvedWeight> resolved = TRY(recipe.Resolve(all));
+  for (size_t i = 0; i < all.size(); ++i) specs_[all[i].name] = {all[i].quant_class, resolved[i].spec};
+  resolved_recipe_ = ResolvedRecipeText(all, resolved);
   return {};
 }
 
