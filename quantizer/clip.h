@@ -1,5 +1,9 @@
 // The scale of the least squared error ("clip"): sum of w (x - s clamp(round(x / s)))^2, where w is a column's importance.
 //
+// Equal importance is a poor guess where a few inputs are far larger than the others: the weights that saturate may be those that count
+// (feed-forward matrices of Gemma 3 270M per channel: KL to the floats 3.31 instead of absmax's 2.66). The squared gain of the norm in
+// front is no better guess (3.38): norms have small gains just where inputs are large.
+//
 // Everything is float64 or has the same bits on every machine, so the scale does not depend on CPU or threads.
 #ifndef TASKPRESS_QUANTIZER_CLIP_H_
 #define TASKPRESS_QUANTIZER_CLIP_H_
