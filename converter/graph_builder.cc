@@ -86,7 +86,9 @@ const GraphBuilder::ModelConstant& GraphBuilder::ModelConstantOf(const Weight& w
   if (known != model_constants_.end()) return known->second;
   ModelConstant constant{.type = weight.type, .shape = weight.shape, .buffer = static_cast<int32_t>(graph_.buffers.size())};
   graph_.buffers.push_back({weight.bytes});
-  if (weight.type == DType::kI8 || weight.type == DType::kI4) {
+  if (weight.block_scales != nullptr) {
+    constant.blocks = static_cast<int64_t>(weight.block_scales->size() / sizeof(uint16_t)) / std::max<int64_t>(1, weight.shape[0]);
+  } else if (weight.type == DType::kI8 || weight.type == DType::kI4) {
     constant.quantization = static_cast<int32_t>(graph_.quantizations.size());
     graph_.quantizations.push_back({.axis = 0, .num_scales = weight.shape.empty() ? 0 : weight.shape[0], .scales = nullptr});
   }
@@ -103,8 +105,14 @@ Value GraphBuilder::Constant(const Weight& weight) {
   }
   const auto known = subgraph_constants_.find(weight.name);
   if (known != subgraph_constants_.end()) return {known->second};
-  subgraph_.tensors.push_back(
-      {.name = weight.name, .type = weight.type, .shape = weight.shape, .buffer = constant.buffer, .quantization = constant.quantization});
+  Tensor tensor{
+      .name = weight.name, .type = weight.type, .shape = weight.shape, .buffer = constant.buffer, .quantization = constant.quantization};
+  if (constant.blocks > 0) {
+    const Value scales = Constant(
+        {.name = weight.name + ".scales", .type = DType::kF16, .shape = {weight.shape[0], constant.blocks}, .bytes = weight.block_scales});
+    tensor.block_scales = scales.id;
+  }
+  subgraph_.tensors.push_back(std::move(tensor));
   const auto id = static_cast<TensorId>(subgraph_.tensors.size() - 1);
   subgraph_constants_[weight.name] = id;
   return {id};
@@ -373,11 +381,15 @@ void GraphBuilder::PruneUnusedTensors() {
     Mark(used, op.inputs);
     Mark(used, op.outputs);
   }
+  for (size_t i = 0; i < subgraph_.tensors.size(); ++i) {
+    if (used[i]) Mark(used, std::span(&subgraph_.tensors[i].block_scales, 1));
+  }
   const std::vector<int32_t> moved_to = Keep(subgraph_.tensors, used);
   for (Op& op : subgraph_.ops) {
     Renumber(op.inputs, moved_to);
     Renumber(op.outputs, moved_to);
   }
+  for (Tensor& tensor : subgraph_.tensors) Renumber(std::span(&tensor.block_scales, 1), moved_to);
   Renumber(subgraph_.inputs, moved_to);
   Renumber(subgraph_.outputs, moved_to);
 }

@@ -29,7 +29,8 @@ struct Weight {
   std::string name;
   DType type = DType::kF32;
   Shape shape;
-  SharedBytes bytes;  // a RowSource brings its own scales (one per row) for kI8 and kI4
+  SharedBytes bytes;                   // a RowSource brings its own scales (one per row) for kI8 and kI4
+  SharedBytes block_scales = nullptr;  // instead, for kI4: f16 [rows, columns / block]
 };
 
 class GraphBuilder {
@@ -89,6 +90,7 @@ class GraphBuilder {
     Shape shape;
     int32_t buffer = kNone;
     int32_t quantization = kNone;
+    int64_t blocks = 0;  // per row, 0: none
   };
 
   Value Emit(OpKind kind, std::vector<TensorId> inputs, DType type, Shape shape, OpAttributes attributes = NoAttributes{});

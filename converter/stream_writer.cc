@@ -66,7 +66,10 @@ class StreamWriter {
     for (Slot::Made& made : slot.made) {
       const ByteSource& bytes = *plan_.constants()[made.piece.constant].bytes;
       const ByteSpan packed = ByteSpan(slot.packed).subspan(made.packed, made.size);
-      if (const RowSource* rows = bytes.rows(); rows != nullptr) {
+      const RowSource* rows = bytes.rows();
+      if (const Slot::Made* weights = WeightsOf(rows, made, slot); weights != nullptr) {
+        StoreBlockScales(std::span(slot.scales).subspan(weights->scales, weights->num_scales), packed);
+      } else if (rows != nullptr) {
         TRY(rows->ReadRows(static_cast<int64_t>(made.piece.first), static_cast<int64_t>(made.piece.count), packed,
                            std::span(slot.scales).subspan(made.scales, made.num_scales)));
       } else {
@@ -76,6 +79,17 @@ class StreamWriter {
     }
     make_ns_ += watch.Nanoseconds();
     return {};
+  }
+
+  // Block scales come out of the same pass as their rows, which stand before them in a unit.
+  [[nodiscard]] const Slot::Made* WeightsOf(const RowSource* scales, const Slot::Made& made, const Slot& slot) const {
+    if (scales == nullptr || scales->scales_of() == nullptr) return nullptr;
+    for (const Slot::Made& other : slot.made) {
+      if (&other == &made) return nullptr;
+      const ByteSource* source = plan_.constants()[other.piece.constant].bytes.get();
+      if (source == scales->scales_of() && other.piece.first == made.piece.first && other.piece.count == made.piece.count) return &other;
+    }
+    return nullptr;
   }
 
   // Lets the disk begin with what a later unit reads. All pieces of a unit are made from the same stored rows, the longest from all of

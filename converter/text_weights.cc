@@ -131,11 +131,20 @@ const TextWeights::Bound* TextWeights::Find(const std::string& name) const {
 
 Status TextWeights::ApplyRecipe(const Recipe& recipe) {
   std::vector<WeightToQuantize> all;
-  for (const auto& [name, bound] : bound_) all.push_back({.name = name, .quant_class = bound.row->quant_class});
-  all.push_back({.name = std::string(kHead), .quant_class = QuantClass::kHead});
-  const std::vector<QuantSpec> specs = TRY(recipe.Resolve(all));
-  for (size_t i = 0; i < all.size(); ++i) specs_[all[i].name] = {all[i].quant_class, specs[i]};
-  resolved_recipe_ = ResolvedRecipeText(all, specs);
+  for (const auto& [name, bound] : bound_) {
+    all.push_back({.name = name, .quant_class = bound.row->quant_class, .columns = MatrixColumns(bound.tensor->shape)});
+  }
+  all.push_back({.name = std::string(kHead), .quant_class = QuantClass::kHead, .columns = config_.hidden_size});
+  const std::vector<ResolvedWeight> resolved = TRY(recipe.Resolve(all));
+  for (size_t i = 0; i < all.size(); ++i) specs_[all[i].name] = {all[i].quant_class, resolved[i].spec};
+  resolved_recipe_ = ResolvedRecipeText(all, resolved);
+  const auto blocks = std::ranges::count_if(resolved, [](const ResolvedWeight& weight) { return weight.spec.block_size > 0; });
+  const auto yielded = std::ranges::count_if(resolved, [](const ResolvedWeight& weight) { return !weight.note.empty(); });
+  if (blocks > 0 || yielded > 0) {
+    notes_.push_back(
+        Format("{} matrices have scales of blocks, which clients read since LiteRT of 2025-04; {} weights have scales of rows instead",
+               blocks, yielded));
+  }
   return {};
 }
 
@@ -162,8 +171,10 @@ Result<Weight> TextWeights::Make(const Part& part) {
   const auto [quant_class, spec] = found->second;
   const auto known = std::ranges::find(handed_out_, part.name, &BundleWeight::name);
   std::shared_ptr<const QuantizedRows> rows;
+  std::shared_ptr<const RowSource> block_scales;
   if (known != handed_out_.end()) {
     rows = known->rows;
+    block_scales = known->block_scales;
   } else {
     rows = TRY(QuantizedRows::Make(
         {.name = part.name,
@@ -180,6 +191,7 @@ Result<Weight> TextWeights::Make(const Part& part) {
          .will_read = [checkpoint = checkpoint_, tensor = bound->tensor](
                           int64_t first_row, int64_t count) { checkpoint->WillRead(*tensor, first_row, count); },
          .scale_factor = part.scale_factor}));
+    if (spec.block_size > 0) block_scales = MakeBlockScales(rows);
     handed_out_.push_back({.name = part.name,
                            .quant_class = quant_class,
                            .spec = spec,
@@ -187,9 +199,10 @@ Result<Weight> TextWeights::Make(const Part& part) {
                            .source_position = checkpoint_->Position(*bound->tensor),
                            .num_rows = part.num_rows,
                            .columns = part.columns,
-                           .rows = rows});
+                           .rows = rows,
+                           .block_scales = block_scales});
   }
-  return Weight{.name = part.name, .type = spec.type, .shape = {part.num_rows, part.columns}, .bytes = rows};
+  return Weight{.name = part.name, .type = spec.type, .shape = {part.num_rows, part.columns}, .bytes = rows, .block_scales = block_scales};
 }
 
 Result<Weight> TextWeights::Matrix(const std::string& name) {
@@ -208,8 +221,9 @@ Result<Weight> TextWeights::Matrix(const std::string& name) {
 Result<Weight> TextWeights::FirstRows(const std::string& name, int64_t num_rows) {
   Weight weight = TRY(Matrix(name));
   if (num_rows == weight.shape[0]) return weight;
-  const std::shared_ptr<const QuantizedRows> whole = std::ranges::find(handed_out_, name, &BundleWeight::name)->rows;
-  weight.bytes = TRY(MakeFirstRows(whole, num_rows));
+  const auto whole = std::ranges::find(handed_out_, name, &BundleWeight::name);
+  weight.bytes = TRY(MakeFirstRows(whole->rows, num_rows));
+  if (whole->block_scales != nullptr) weight.block_scales = TRY(MakeFirstRows(whole->block_scales, num_rows));
   weight.shape[0] = num_rows;
   return weight;
 }

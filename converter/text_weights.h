@@ -32,6 +32,7 @@ struct BundleWeight {
   int64_t num_rows = 0;
   int64_t columns = 0;
   std::shared_ptr<const QuantizedRows> rows;
+  std::shared_ptr<const RowSource> block_scales;  // of rows in blocks
 };
 
 class TextWeights {

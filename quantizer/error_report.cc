@@ -95,7 +95,7 @@ double TensorError::relative_error() const { return noise == 0 ? 0 : std::sqrt(n
 Result<TensorError> MeasureTensorError(const std::string& name, const QuantSpec& spec, int64_t columns, const RowSource& quantized,
                                        const FloatRowReader& original, const RowWork& work) {
   const uint64_t row_bytes = TRY(PackedRowBytes(spec, columns));
-  const int64_t scales_wanted = spec.is_quantized() ? 1 : 0;
+  const int64_t scales_wanted = spec.ScalesPerRow(columns);
   if (quantized.row_bytes() != row_bytes || quantized.scales_per_row() < scales_wanted) {
     return Fail(ErrorCode::kQuantShape,
                 "{}: rows of {} bytes and {} scales are not {} rows of {} columns, which have {} bytes and {} scales", name,
@@ -133,10 +133,10 @@ Result<TensorError> MeasureTensorError(const QuantizedRows& rows, const RowWork&
 
 std::string FormatErrorReport(std::span<const TensorError> errors) {
   std::string text =
-      Format("{:>8}  {:>10}  {:>10}  {:>10}  {:<5}  {:<15}  {}\n", "SNR dB", "relative", "max error", "MSE", "type", "shape", "tensor");
+      Format("{:>8}  {:>10}  {:>10}  {:>10}  {:<13}  {:<15}  {}\n", "SNR dB", "relative", "max error", "MSE", "type", "shape", "tensor");
   for (const TensorError* error : WorstFirst(errors)) {
     const std::string snr = error->noise == 0 ? "exact" : Format("{:.2f}", error->snr_db());
-    text += Format("{:>8}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {:<5}  {:<15}  {}\n", snr, error->relative_error(), error->max_abs_error,
+    text += Format("{:>8}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {:<13}  {:<15}  {}\n", snr, error->relative_error(), error->max_abs_error,
                    error->mean_squared_error(), NameOf(error->spec), Format("[{},{}]", error->num_rows, error->columns), error->name);
   }
   return text;

@@ -24,6 +24,15 @@ Result<std::shared_ptr<const QuantizedRows>> QuantizedRows::Make(QuantizedRowsIn
   if (!std::isnormal(input.scale_factor) || input.scale_factor < 0) {
     return Fail(ErrorCode::kQuantShape, "{}: scale factor {} is not a positive number", input.name, input.scale_factor);
   }
+  if (input.spec.block_size != 0 && input.scale_factor != 1.0F) {
+    return Fail(ErrorCode::kQuantShape, "{}: scales of blocks cannot carry the factor {}; use int4", input.name, input.scale_factor);
+  }
+  const std::vector<float>& importance = input.column_importance;
+  if (!importance.empty() && (std::ssize(importance) != input.columns ||
+                              !std::ranges::all_of(importance, [](float weight) { return std::isfinite(weight) && weight >= 0; }))) {
+    return Fail(ErrorCode::kQuantShape, "{}: importance of {} columns, not of {} or not finite and positive", input.name, importance.size(),
+                input.columns);
+  }
   return std::shared_ptr<const QuantizedRows>(new QuantizedRows(std::move(input), *row_bytes));
 }
 
@@ -35,7 +44,8 @@ Status QuantizedRows::CheckRows(int64_t first_row, int64_t count) const {
 Status QuantizedRows::ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const {
   TRY(CheckRows(first_row, count));
   const auto rows = static_cast<uint64_t>(count);
-  const auto scales_wanted = static_cast<size_t>(count * scales_per_row());
+  const auto per_row = static_cast<size_t>(scales_per_row());
+  const size_t scales_wanted = static_cast<size_t>(count) * per_row;
   if (packed.size() != rows * row_bytes_ || scales.size() < scales_wanted) {
     return Fail(ErrorCode::kQuantShape, "{}: {} rows fill {} bytes and {} scales; room for {} and {} was given", name(), count,
                 rows * row_bytes_, scales_wanted, packed.size(), scales.size());
@@ -50,7 +60,7 @@ Status QuantizedRows::ReadRows(int64_t first_row, int64_t count, ByteSpan packed
     const auto size = static_cast<size_t>(now);
     TRY(ReadBlock(first_row + row, now, {floats.get(), size * static_cast<size_t>(columns())},
                   packed.subspan(first * row_bytes_, size * row_bytes_),
-                  scales_wanted == 0 ? std::span<float>() : scales.subspan(first, size)));
+                  scales_wanted == 0 ? std::span<float>() : scales.subspan(first * per_row, size * per_row)));
   }
   return {};
 }
@@ -61,9 +71,10 @@ Status QuantizedRows::ReadBlock(int64_t first_row, int64_t count, std::span<floa
   } else {
     TRY(ReadFloats(first_row, count, values));
   }
-  if (Status done = QuantizeRows(spec(), values, count, columns(), packed, scales, first_row); !done) {
+  if (Status done = QuantizeRows(spec(), values, count, columns(), packed, scales, first_row, input_.column_importance); !done) {
     return std::unexpected(WithContext(std::move(done).error(), name()));
   }
+  if (input_.scale_factor == 1.0F) return {};
   for (float& scale : scales) {
     const float scaled = std::max(scale * input_.scale_factor, kMinQuantScale);
     if (!std::isfinite(scaled)) {

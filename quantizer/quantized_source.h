@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "quantizer/quant_spec.h"
 #include "schema/base/error.h"
@@ -29,11 +30,13 @@ struct QuantizedRowsInput {
   std::function<void(int64_t first_row, int64_t count)> will_read = {};  // see RowSource; may be empty
   // Multiplied into the scales of integer types and into the values of float types (sqrt(hidden) of the embedding tables). Finite and > 0.
   float scale_factor = 1.0F;
+  std::vector<float> column_importance = {};  // [columns] weights of squared errors for kClip, finite and not negative; empty: 1 each
 };
 
 class QuantizedRows final : public RowSource {
  public:
-  // kQuantShape when spec and shape do not go together, or scale_factor is not finite and positive.
+  // kQuantShape when spec and shape do not go together, scale_factor is not finite and positive, or another than 1 for blocks (their scales
+  // have few bits), or column_importance does not fit.
   static Result<std::shared_ptr<const QuantizedRows>> Make(QuantizedRowsInput input);
 
   [[nodiscard]] const std::string& name() const { return input_.name; }
@@ -45,8 +48,8 @@ class QuantizedRows final : public RowSource {
     if (input_.will_read) input_.will_read(first_row, count);
   }
   [[nodiscard]] uint64_t row_bytes() const override { return row_bytes_; }
-  // 1 for integer types, 0 for float types.
-  [[nodiscard]] int64_t scales_per_row() const override { return input_.spec.is_quantized() ? 1 : 0; }
+  // 0 for float types, 1 or the number of blocks for integer types.
+  [[nodiscard]] int64_t scales_per_row() const override { return input_.spec.ScalesPerRow(input_.columns); }
 
   // kQuantValue naming tensor, row and column of a value that is not finite; the reader's errors as they are.
   Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const override;

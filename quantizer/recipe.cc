@@ -16,15 +16,18 @@ constexpr std::array<std::string_view, 9> kClassNames = {"attention", "feed_forw
 
 struct NamedRecipe {
   std::string_view name;
-  DType type;
+  QuantSpec spec;
   std::array<std::string_view, 3> aliases;  // AEQ's spelling, then those of other tools
 };
 // Every class the same type: the sensitive ones are promoted by rules (--tensor-type) until there is evidence for a better default.
 constexpr auto kRecipes = std::to_array<NamedRecipe>({
-    {"f32", DType::kF32, {"float32", "fp32"}},
-    {"f16", DType::kF16, {"float16", "fp16"}},
-    {"dynamic_int8", DType::kI8, {"dynamic_wi8_afp32", "int8", "q8"}},
-    {"dynamic_int4", DType::kI4, {"dynamic_wi4_afp32", "int4", "q4"}},
+    {"f32", {.type = DType::kF32}, {"float32", "fp32"}},
+    {"f16", {.type = DType::kF16}, {"float16", "fp16"}},
+    {"dynamic_int8", {.type = DType::kI8}, {"dynamic_wi8_afp32", "int8", "q8"}},
+    {"dynamic_int4", {.type = DType::kI4}, {"dynamic_wi4_afp32", "int4", "q4"}},
+    {"dynamic_int4_block32", {.type = DType::kI4, .block_size = 32}, {"dynamic_wi4_b32_afp32", "int4_block32", "q4_block32"}},
+    {"dynamic_int4_block64", {.type = DType::kI4, .block_size = 64}, {"dynamic_wi4_b64_afp32", "int4_block64", "q4_block64"}},
+    {"dynamic_int4_block128", {.type = DType::kI4, .block_size = 128}, {"dynamic_wi4_b128_afp32", "int4_block128", "q4_block128"}},
 });
 
 // Levenshtein distance, one row of the table at a time.
@@ -98,6 +101,28 @@ Status CheckEffect(const CompiledRule& compiled, std::span<const WeightToQuantiz
   return {};
 }
 
+// Why a weight cannot be stored in blocks, or empty.
+std::string NoBlocks(const WeightToQuantize& weight, const QuantSpec& spec) {
+  if (spec.block_size == 0) return "";
+  if (weight.quant_class == QuantClass::kEmbedding || weight.quant_class == QuantClass::kPerLayerEmbedding) {
+    return "tables are looked up by row, in blocks only by the newest clients";
+  }
+  if (weight.columns % spec.block_size == 0) return "";
+  return Format("rows of {} columns are not whole blocks of {}", weight.columns, spec.block_size);
+}
+
+// What a rule makes of a weight.
+Result<ResolvedWeight> Apply(const RecipeRule& rule, QuantMethod method, const WeightToQuantize& weight) {
+  ResolvedWeight resolved{.spec = rule.spec, .note = NoBlocks(weight, rule.spec)};
+  if (resolved.spec.is_quantized()) resolved.spec.method = method;
+  if (resolved.note.empty()) return resolved;
+  if (!rule.yields) {
+    return Fail(ErrorCode::kQuantShape, "\"{}\" cannot be {}: {}; int4 stores it per row", weight.name, NameOf(rule.spec), resolved.note);
+  }
+  resolved.spec.block_size = 0;
+  return resolved;
+}
+
 std::string RuleText(const RecipeRule& rule) {
   std::string text;
   for (const QuantClass quant_class : rule.classes) {
@@ -112,36 +137,41 @@ std::string RuleText(const RecipeRule& rule) {
 
 std::string_view NameOf(QuantClass quant_class) { return kClassNames[std::to_underlying(quant_class)]; }
 
-Result<std::vector<QuantSpec>> Recipe::Resolve(std::span<const WeightToQuantize> weights) const {
+Result<std::vector<ResolvedWeight>> Recipe::Resolve(std::span<const WeightToQuantize> weights) const {
   std::vector<CompiledRule> compiled = TRY(CompileRules(rules));
-  std::vector<QuantSpec> specs;
-  specs.reserve(weights.size());
+  std::vector<ResolvedWeight> resolved;
+  resolved.reserve(weights.size());
   for (const WeightToQuantize& weight : weights) {
     const bool small = weight.quant_class == QuantClass::kSmall;
-    QuantSpec spec{.type = DType::kF32};
+    const RecipeRule* last = nullptr;
     for (CompiledRule& candidate : compiled) {
       if (!candidate.Matches(weight)) continue;
       ++candidate.matches;
       candidate.small_matches += small ? 1 : 0;
-      if (!small) spec = candidate.rule->spec;
+      last = candidate.rule;
     }
-    specs.push_back(spec);
+    if (last == nullptr || small) {
+      resolved.push_back({.spec = {.type = DType::kF32}, .note = ""});
+    } else {
+      resolved.push_back(TRY(Apply(*last, method, weight)));
+    }
   }
   for (const CompiledRule& rule : compiled) TRY(CheckEffect(rule, weights));
-  return specs;
+  return resolved;
 }
 
 Result<Recipe> RecipeFromName(std::string_view name) {
   std::vector<std::string_view> known;
+  std::string names;
   for (const NamedRecipe& recipe : kRecipes) {
     if (recipe.name == name || (!name.empty() && std::ranges::contains(recipe.aliases, name))) {
-      return Recipe{.name = std::string(recipe.name), .rules = {{.pattern = "", .classes = {}, .spec = {.type = recipe.type}}}};
+      return Recipe{.name = std::string(recipe.name), .rules = {{.pattern = "", .classes = {}, .spec = recipe.spec, .yields = true}}};
     }
     known.push_back(recipe.name);
+    names += (names.empty() ? "" : ", ") + std::string(recipe.name);
     std::ranges::copy_if(recipe.aliases, std::back_inserter(known), [](std::string_view alias) { return !alias.empty(); });
   }
-  return Fail(ErrorCode::kRecipeSyntax, "unknown recipe \"{}\"{}; known: f32, f16, dynamic_int8, dynamic_int4", name,
-              Suggestion(name, known));
+  return Fail(ErrorCode::kRecipeSyntax, "unknown recipe \"{}\"{}; known: {}", name, Suggestion(name, known), names);
 }
 
 std::vector<std::string_view> RecipeNames() {
@@ -158,9 +188,9 @@ Status AddTensorTypeRule(Recipe& recipe, std::string_view rule) {
   const std::string_view type = rule.substr(equals + 1);
   const std::optional<QuantSpec> spec = QuantSpecFromName(type);
   if (!spec) {
-    constexpr std::array<std::string_view, 4> kTypes = {"f32", "f16", "int8", "int4"};
-    return Fail(ErrorCode::kRecipeSyntax, "tensor type rule \"{}\": unknown type \"{}\"{}; known: f32, f16, int8, int4", rule, type,
-                Suggestion(type, kTypes));
+    constexpr std::array<std::string_view, 7> kTypes = {"f32", "f16", "int8", "int4", "int4_block32", "int4_block64", "int4_block128"};
+    return Fail(ErrorCode::kRecipeSyntax, "tensor type rule \"{}\": unknown type \"{}\"{}; known: {}", rule, type, Suggestion(type, kTypes),
+                QuantSpecNames());
   }
   std::string pattern(rule.substr(0, equals));
   TRY(Compile(pattern));
@@ -169,15 +199,19 @@ Status AddTensorTypeRule(Recipe& recipe, std::string_view rule) {
 }
 
 std::string FormatRecipe(const Recipe& recipe) {
-  std::string text = Format("recipe {}\n", recipe.name);
-  for (const RecipeRule& rule : recipe.rules) text += Format("  {:<5} {}\n", NameOf(rule.spec), RuleText(rule));
+  std::string text = Format("recipe {}, scales by {}\n", recipe.name, NameOf(recipe.method));
+  for (const RecipeRule& rule : recipe.rules) text += Format("  {:<13} {}\n", NameOf(rule.spec), RuleText(rule));
   return text;
 }
 
-std::string ResolvedRecipeText(std::span<const WeightToQuantize> weights, std::span<const QuantSpec> specs) {
+std::string ResolvedRecipeText(std::span<const WeightToQuantize> weights, std::span<const ResolvedWeight> resolved) {
+  size_t width = 0;
+  for (const ResolvedWeight& weight : resolved) width = std::max(width, NameOf(weight.spec).size());
   std::string text;
-  for (size_t i = 0; i < std::min(weights.size(), specs.size()); ++i) {
-    text += Format("{:<5} {:<19} {}\n", NameOf(specs[i]), NameOf(weights[i].quant_class), weights[i].name);
+  for (size_t i = 0; i < std::min(weights.size(), resolved.size()); ++i) {
+    const auto& [spec, note] = resolved[i];
+    text += Format("{:<{}} {:<6} {:<19} {}{}\n", NameOf(spec), width, spec.is_quantized() ? NameOf(spec.method) : "-",
+                   NameOf(weights[i].quant_class), weights[i].name, note.empty() ? "" : Format(" ({})", note));
   }
   return text;
 }

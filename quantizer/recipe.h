@@ -33,24 +33,36 @@ struct RecipeRule {
   std::string pattern;
   std::vector<QuantClass> classes;
   QuantSpec spec;
+  // Of a named recipe: a weight that blocks do not fit is stored as int4 per row, and its note says so. Otherwise that is an error.
+  bool yields = false;
 };
 
 struct WeightToQuantize {
   std::string name;
   QuantClass quant_class = QuantClass::kSmall;
+  int64_t columns = 0;  // of its rows; 0: not known, nothing is checked
+};
+
+struct ResolvedWeight {
+  QuantSpec spec;
+  std::string note;  // why it is not what the recipe's name says, or empty
+  bool operator==(const ResolvedWeight&) const = default;
 };
 
 struct Recipe {
   std::string name;  // "dynamic_int4"
   std::vector<RecipeRule> rules;
+  QuantMethod method = QuantMethod::kAbsmax;  // of every weight that is stored as integers
 
-  // One spec per weight, in order; f32 for a weight that no rule matches. kSmall weights are f32 whatever the rules say.
+  // One per weight, in order; f32 for a weight that no rule matches. kSmall weights are f32 whatever the rules say.
+  // kQuantShape for a rule that does not yield and asks for blocks of a table or of rows that are not whole blocks.
   // kRecipeUnmatched for a pattern that matches no weight, or asks for another type than f32 and matches kSmall weights only.
   // kRecipeSyntax for a broken pattern.
-  [[nodiscard]] Result<std::vector<QuantSpec>> Resolve(std::span<const WeightToQuantize> weights) const;
+  [[nodiscard]] Result<std::vector<ResolvedWeight>> Resolve(std::span<const WeightToQuantize> weights) const;
 };
 
-// f32, f16, dynamic_int8, dynamic_int4 and the spellings users know (dynamic_wi4_afp32, dynamic_wi8_afp32, int4, q4, int8, q8).
+// f32, f16, dynamic_int8, dynamic_int4, dynamic_int4_block32, 64, 128 and the spellings users know (dynamic_wi4_afp32, dynamic_wi8_afp32,
+// dynamic_wi4_b32_afp32, int4, q4, int8, q8). In block recipes tables stay int4 per row, as clients look them up.
 Result<Recipe> RecipeFromName(std::string_view name);
 std::vector<std::string_view> RecipeNames();
 // "REGEX=TYPE" of --tensor-type, appended as the last (winning) rule; the last '=' separates. kRecipeSyntax.
@@ -58,8 +70,9 @@ Status AddTensorTypeRule(Recipe& recipe, std::string_view rule);
 
 // The rules, one a line.
 [[nodiscard]] std::string FormatRecipe(const Recipe& recipe);
-// What Resolve decided, one weight a line in the order given: type, class, name. Stored in bundles and printed.
-[[nodiscard]] std::string ResolvedRecipeText(std::span<const WeightToQuantize> weights, std::span<const QuantSpec> specs);
+// What Resolve decided, one weight a line in the order given: type, method ("-" for floats), class, name, note. Stored in bundles and
+// printed.
+[[nodiscard]] std::string ResolvedRecipeText(std::span<const WeightToQuantize> weights, std::span<const ResolvedWeight> resolved);
 
 }  // namespace taskpress
 

@@ -46,10 +46,10 @@ HWY_INLINE auto EncodeTwo(const float* values, Vector scale) {
 
 // The codes of four vectors.
 template <class Vector>
-HWY_INLINE auto EncodeFour(const float* values, Vector scale, int16_t limit) {
+HWY_INLINE auto EncodeFour(const float* values, Vector scale, int16_t lowest, int16_t highest) {
   const Shorts shorts;
-  const auto low = hn::Set(shorts, static_cast<int16_t>(-limit));
-  const auto high = hn::Set(shorts, limit);
+  const auto low = hn::Set(shorts, lowest);
+  const auto high = hn::Set(shorts, highest);
   const auto first = hn::Clamp(EncodeTwo(values, scale), low, high);
   const auto second = hn::Clamp(EncodeTwo(values + hn::Lanes(shorts), scale), low, high);
   return hn::OrderedDemote2To(Bytes(), first, second);
@@ -61,7 +61,7 @@ void EncodeInt8(std::span<const float> values, float scale, ByteSpan packed) {
   const auto scales = hn::Set(Floats(), scale);
   size_t i = 0;
   for (; i + step <= values.size(); i += step) {
-    hn::StoreU(EncodeFour(values.data() + i, scales, kInt8Limit), bytes, reinterpret_cast<int8_t*>(packed.data() + i));
+    hn::StoreU(EncodeFour(values.data() + i, scales, -kInt8Limit, kInt8Limit), bytes, reinterpret_cast<int8_t*>(packed.data() + i));
   }
   PlainRowKernels().encode_int8(values.subspan(i), scale, packed.subspan(i));
 }
@@ -75,7 +75,7 @@ void EncodeInt4(std::span<const float> values, float scale, ByteSpan packed) {
   const auto odd = hn::Set(pairs, 0xF0);
   size_t i = 0;
   for (; i + step <= values.size(); i += step) {
-    const auto codes = hn::BitCast(pairs, EncodeFour(values.data() + i, scales, kInt4Limit));
+    const auto codes = hn::BitCast(pairs, EncodeFour(values.data() + i, scales, kInt4Lowest, kInt4Limit));
     const auto both = hn::Or(hn::And(codes, even), hn::And(hn::ShiftRight<4>(codes), odd));
     hn::StoreU(hn::TruncateTo(nibbles, both), nibbles, reinterpret_cast<uint8_t*>(packed.data() + i / 2));
   }

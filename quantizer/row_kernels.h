@@ -11,13 +11,14 @@
 namespace taskpress {
 
 inline constexpr int kInt4Limit = 7;
+inline constexpr int kInt4Lowest = -8;
 inline constexpr int kInt8Limit = 127;
 
 struct RowKernels {
   // The largest |value| as the bits of a float. Magnitudes order as their bits do, infinity and NaN above everything finite, so one
   // pass finds both the maximum and whether all is well. 0 for an empty row.
   uint32_t (*max_magnitude_bits)(std::span<const float> values);
-  // code = round-half-even(value / scale), clamped to [-limit, limit]. Values finite, scale normal and positive.
+  // code = round-half-even(value / scale), clamped to [-127, 127] and [-8, 7]. Values finite, scale normal and positive.
   //   packed: [values.size()] bytes
   void (*encode_int8)(std::span<const float> values, float scale, ByteSpan packed);
   //   packed: [values.size() / 2] bytes as in schema/int_packing.h; an even number of values

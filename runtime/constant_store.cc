@@ -1,6 +1,7 @@
 #include "runtime/constant_store.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "schema/base/half.h"
 
@@ -93,6 +94,18 @@ Result<const std::byte*> ConstantStore::GetDequantized(const Graph& graph, const
   for (uint64_t i = 0; i < count; ++i) to[i] = F16ToFloat(from[i]);
   entry.dequantized = std::move(floats);
   return entry.dequantized.data();
+}
+
+Result<std::span<const float>> ConstantStore::GetBlockScales(const Graph& graph, const Tensor& scales) {
+  const auto* values = reinterpret_cast<const float*>(TRY(GetDequantized(graph, scales)));
+  const std::span all(values, static_cast<size_t>(NumElements(scales.shape).value_or(0)));
+  constexpr float kSmallestNormal = 0x1p-14F;
+  for (const float scale : all) {
+    if (scale >= kSmallestNormal && std::isfinite(scale)) continue;
+    return Fail(ErrorCode::kTfliteQuantization, "constant {}: scale {} of block {} is not a positive normal f16", scales.name, scale,
+                &scale - all.data());
+  }
+  return all;
 }
 
 }  // namespace taskpress

@@ -33,6 +33,8 @@ class ConstantStore {
 
   // The constant behind `tensor` of `graph`. kTfliteReference when its size contradicts type and shape; errors of reading it.
   Result<Constant> Get(const Graph& graph, const Tensor& tensor, Access access);
+  // The scales of blocks, an f16 constant, as f32. kTfliteQuantization for one that is not a positive normal number.
+  Result<std::span<const float>> GetBlockScales(const Graph& graph, const Tensor& scales);
   // The f32 values of an f16 constant.
   Result<const std::byte*> GetDequantized(const Graph& graph, const Tensor& tensor);
 

@@ -166,6 +166,10 @@ Status ExecutorBuilder::BindTensor(TensorId id, bool padded) {
       const ConstantStore::Constant constant = TRY(shared_.constants().Get(graph_, root, access));
       bound.data = constant.data + placement.offset;
       if (placement.index == id) bound.scales = constant.scales;
+      if (placement.index == id && root.block_scales != kNone) {
+        bound.scales = TRY(shared_.constants().GetBlockScales(graph_, subgraph_.tensors[static_cast<size_t>(root.block_scales)]));
+        bound.block_size = BlockSizeOf(subgraph_, root);
+      }
       bound.quantized_axis = constant.quantized_axis;
       return {};
     }

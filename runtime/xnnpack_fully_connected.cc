@@ -7,11 +7,13 @@
 #include "runtime/kernels/native/narrow_matmul.h"
 #include "runtime/kernels/native/quantize_row.h"
 #include "runtime/kernels/op_shapes.h"
+#include "runtime/tensor_buffer.h"
 #include "runtime/thread_pool.h"
 #include "runtime/xnnpack_handles.h"
 #include "runtime/xnnpack_kernels.h"
 #include "runtime/xnnpack_packed_weights.h"
 #include "schema/base/checked_math.h"
+#include "schema/base/half.h"
 
 namespace taskpress {
 namespace {
@@ -31,8 +33,11 @@ bool HasXnnWeights(const Tensor& weights) {
          (weights.type == DType::kI8 || (weights.type == DType::kI4 && weights.shape[1] % 2 == 0));
 }
 
-// XNNPACK wants one normal, positive scale per channel.
+// XNNPACK wants one normal, positive scale per channel, or one bfloat16 per block.
 bool HasXnnScales(const BoundTensor& weights, int64_t channels) {
+  if (weights.block_size > 0) {
+    return std::ranges::all_of(weights.scales, [](float scale) { return Bf16ToFloat(FloatToBf16(scale)) == scale; });
+  }
   return static_cast<int64_t>(weights.scales.size()) == channels &&
          std::ranges::all_of(weights.scales, [](float scale) { return std::isnormal(scale) && scale > 0.0F; });
 }
@@ -45,8 +50,8 @@ struct Sizes {
 
 Result<XnnOperator> CreateFloat(const OpContext& context, const Sizes& size, const float* bias, pthreadpool* threads) {
   const BoundTensor& weights = context.in(1);
-  xnn_weights_cache_t cache =
-      context.packed_weights->ProviderFor({.scales = nullptr, .in = static_cast<int64_t>(size.in), .out = static_cast<int64_t>(size.out)});
+  xnn_weights_cache_t cache = context.packed_weights->ProviderFor(
+      {.scales = nullptr, .in = static_cast<int64_t>(size.in), .out = static_cast<int64_t>(size.out), .bytes = nullptr});
   xnn_operator_t created = nullptr;
   TRY_XNN(context, xnn_create_fully_connected_nc_f32(size.in, size.out, size.in, size.out, weights.as<float>(), bias, -kInfinity, kInfinity,
                                                      /*flags=*/0, /*code_cache=*/nullptr, cache, &created));
@@ -83,6 +88,33 @@ Result<XnnOperator> CreateInt4(const OpContext& context, const Sizes& size, cons
   TRY_XNN(context, xnn_reshape_fully_connected_nc_qd8_f32_qc4w(op.get(), size.rows, threads));
   TRY_XNN(context, xnn_setup_fully_connected_nc_qd8_f32_qc4w(op.get(), CodesOf(x), context.out().out<float>(), ParametersOf(x)));
   return op;
+}
+
+// Blocks have unsigned nibbles with zero point 8 there, and scales of bfloat16. Both copies are packed at once and not read again.
+Result<XnnOperator> CreateBlocks(const OpContext& context, const Sizes& size, const float* bias, xnn_weights_cache_t cache,
+                                 pthreadpool* threads) {
+  const BoundTensor& weights = context.in(1);
+  const QuantizedInput& x = *context.quantized_input;
+  TensorBuffer nibbles = TRY(TensorBuffer::Make(size.in * size.out / 2));
+  std::transform(weights.data, weights.data + size.in * size.out / 2, nibbles.data(),
+                 [](std::byte pair) { return pair ^ std::byte{0x88}; });
+  std::vector<uint16_t> scales;
+  for (const float scale : weights.scales) scales.push_back(FloatToBf16(scale));
+  xnn_operator_t created = nullptr;
+  TRY_XNN(context, xnn_create_fully_connected_nc_qd8_f32_qb4w(size.in, size.out, size.in, size.out, static_cast<size_t>(weights.block_size),
+                                                              /*kernel_zero_point=*/8, scales.data(), nibbles.data(), bias, -kInfinity,
+                                                              kInfinity, /*flags=*/0, /*code_cache=*/nullptr, cache, &created));
+  XnnOperator op(created);
+  TRY_XNN(context, xnn_reshape_fully_connected_nc_qd8_f32_qb4w(op.get(), size.rows, threads));
+  TRY_XNN(context, xnn_setup_fully_connected_nc_qd8_f32_qb4w(op.get(), CodesOf(x), context.out().out<float>(), ParametersOf(x)));
+  return op;
+}
+
+Result<XnnOperator> CreateInteger(const OpContext& context, const Sizes& size, const float* bias, xnn_weights_cache_t cache,
+                                  pthreadpool* threads) {
+  const BoundTensor& weights = context.in(1);
+  if (weights.block_size > 0) return CreateBlocks(context, size, bias, cache, threads);
+  return weights.type == DType::kI8 ? CreateInt8(context, size, bias, cache, threads) : CreateInt4(context, size, bias, cache, threads);
 }
 
 }  // namespace
@@ -138,9 +170,9 @@ Result<StepPtr> MakeXnnFullyConnected(const OpContext& context) {
   pthreadpool* threads = context.threads.HandleFor(shape.rows * shape.in * shape.out / kProductsPerElement);
   if (!shape.integer_weights) return std::make_unique<XnnStep>(TRY(CreateFloat(context, size, bias, threads)), threads);
   if (context.quantized_input == nullptr || !HasXnnScales(weights, shape.out)) return nullptr;
-  xnn_weights_cache_t cache = context.packed_weights->ProviderFor({.scales = weights.scales.data(), .in = shape.in, .out = shape.out});
-  XnnOperator op = weights.type == DType::kI8 ? TRY(CreateInt8(context, size, bias, cache, threads))
-                                              : TRY(CreateInt4(context, size, bias, cache, threads));
+  xnn_weights_cache_t cache = context.packed_weights->ProviderFor(
+      {.scales = weights.scales.data(), .in = shape.in, .out = shape.out, .bytes = weights.block_size > 0 ? weights.data : nullptr});
+  XnnOperator op = TRY(CreateInteger(context, size, bias, cache, threads));
   return std::make_unique<XnnStep>(std::move(op), threads);
 }
 

@@ -14,7 +14,8 @@ struct PackedWeights::Callbacks {
   static PackedWeights& Self(void* context) { return *static_cast<PackedWeights*>(context); }
 
   static Key KeyOf(const PackedWeights& self, const xnn_weights_cache_look_up_key& key) {
-    return {.seed = key.seed, .kernel = key.kernel, .bias = key.bias, .matrix = self.matrix_};
+    const void* kernel = self.matrix_.bytes != nullptr ? self.matrix_.bytes : key.kernel;
+    return {.seed = key.seed, .kernel = kernel, .bias = key.bias, .matrix = self.matrix_};
   }
 
   static size_t LookUp(void* context, const xnn_weights_cache_look_up_key* key) {
@@ -60,7 +61,7 @@ xnn_weights_cache_provider* PackedWeights::ProviderFor(const Matrix& matrix) {
 }
 
 Result<const float*> PackedWeights::Transposed(const float* weights, int64_t out, int64_t in) {
-  const float*& found = transposed_[{weights, Matrix{.scales = nullptr, .in = in, .out = out}}];
+  const float*& found = transposed_[{weights, Matrix{.scales = nullptr, .in = in, .out = out, .bytes = nullptr}}];
   if (found != nullptr) return found;
   TensorBuffer buffer = TRY(TensorBuffer::Make(static_cast<uint64_t>(out) * static_cast<uint64_t>(in) * sizeof(float)));
   auto* to = reinterpret_cast<float*>(buffer.data());

@@ -32,6 +32,7 @@ class PackedWeights {
     const void* scales = nullptr;
     int64_t in = 0;
     int64_t out = 0;
+    const void* bytes = nullptr;  // where the matrix lies, when the operator is given a copy that does not stay
     auto operator<=>(const Matrix&) const = default;
   };
   xnn_weights_cache_provider* ProviderFor(const Matrix& matrix);

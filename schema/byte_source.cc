@@ -5,6 +5,7 @@
 #include <new>
 
 #include "schema/base/checked_math.h"
+#include "schema/base/half.h"
 
 namespace taskpress {
 namespace {
@@ -91,7 +92,39 @@ class FirstRows final : public RowSource {
   int64_t num_rows_;
 };
 
+class BlockScales final : public RowSource {
+ public:
+  explicit BlockScales(std::shared_ptr<const RowSource> weights) : weights_(std::move(weights)) {}
+  [[nodiscard]] int64_t num_rows() const override { return weights_->num_rows(); }
+  [[nodiscard]] uint64_t row_bytes() const override { return static_cast<uint64_t>(weights_->scales_per_row()) * sizeof(uint16_t); }
+  [[nodiscard]] int64_t scales_per_row() const override { return 0; }
+  [[nodiscard]] const void* origin() const override { return weights_->origin(); }
+  [[nodiscard]] const RowSource* scales_of() const override { return weights_.get(); }
+  void WillRead(int64_t first_row, int64_t count) const override { weights_->WillRead(first_row, count); }
+  Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> /*scales*/) const override {
+    if (first_row < 0 || count < 0 || first_row > num_rows() || count > num_rows() - first_row) {
+      return Fail(ErrorCode::kReadFailed, "rows [{}, +{}) lie outside the scales of {} rows", first_row, count, num_rows());
+    }
+    std::vector<std::byte> codes(static_cast<size_t>(count) * weights_->row_bytes());
+    std::vector<float> scales(static_cast<size_t>(count * weights_->scales_per_row()));
+    TRY(weights_->ReadRows(first_row, count, codes, scales));
+    StoreBlockScales(scales, packed);
+    return {};
+  }
+
+ private:
+  std::shared_ptr<const RowSource> weights_;
+};
+
 }  // namespace
+
+std::shared_ptr<const RowSource> MakeBlockScales(std::shared_ptr<const RowSource> weights) {
+  return std::make_shared<BlockScales>(std::move(weights));
+}
+
+void StoreBlockScales(std::span<const float> scales, ByteSpan packed) {
+  for (size_t i = 0; i < scales.size(); ++i) StoreLittle(packed.data() + 2 * i, FloatToF16(scales[i]));
+}
 
 Result<SharedBytes> MakeFirstRows(std::shared_ptr<const RowSource> whole, int64_t num_rows) {
   if (num_rows < 1 || num_rows > whole->num_rows()) {

@@ -50,6 +50,9 @@ class RowSource : public ByteSource {
   [[nodiscard]] const RowSource* rows() const override { return this; }
   // Equal, and not null, for sources whose rows of one number are made from the same stored rows: made together, those are read once.
   [[nodiscard]] virtual const void* origin() const { return nullptr; }
+  // Not null when these rows are the block scales of another source's rows (MakeBlockScales). Who needs both asks for both at once: that
+  // one's ReadRows brings the scales as well.
+  [[nodiscard]] virtual const RowSource* scales_of() const { return nullptr; }
   // A hint that these rows are wanted soon.
   virtual void WillRead(int64_t first_row, int64_t count) const {
     static_cast<void>(first_row);
@@ -67,6 +70,12 @@ using SharedBytes = std::shared_ptr<const ByteSource>;
 
 // The first rows of another matrix, as a view of it: storage() is the whole. kReadFailed when it has fewer rows.
 Result<SharedBytes> MakeFirstRows(std::shared_ptr<const RowSource> whole, int64_t num_rows);
+
+// The scales of a matrix that has several per row, as a matrix of their own: float16 [rows, scales per row]. The scales are numbers that
+// float16 holds.
+std::shared_ptr<const RowSource> MakeBlockScales(std::shared_ptr<const RowSource> weights);
+// scales [n] as float16, as MakeBlockScales stores them. packed: [2 n] bytes
+void StoreBlockScales(std::span<const float> scales, ByteSpan packed);
 
 // Owns its bytes, aligned to 64.
 SharedBytes MakeMemorySource(ByteView bytes);

@@ -67,9 +67,34 @@ Status ValidateConstant(const Graph& graph, const Subgraph& subgraph, TensorId i
   return {};
 }
 
+// Blocks of 32 columns or a multiple of it, as every reader wants them.
+constexpr int64_t kBlockStep = 32;
+
+Status ValidateBlockScales(const Subgraph& subgraph, TensorId id) {
+  const Tensor& tensor = subgraph.tensors[static_cast<size_t>(id)];
+  if (tensor.type != DType::kI4 || !tensor.is_constant() || tensor.shape.size() != 2 || tensor.quantization != kNone) {
+    return Fail(ErrorCode::kTfliteQuantization, "{}: block scales of {} {}; constant i4 matrices without other scales have them",
+                Where(subgraph, id), NameOf(tensor.type), ToString(tensor.shape));
+  }
+  if (!InRange(tensor.block_scales, subgraph.tensors.size())) {
+    return Fail(ErrorCode::kTfliteReference, "{}: its block scales are tensor {}, which does not exist", Where(subgraph, id),
+                tensor.block_scales);
+  }
+  const Tensor& scales = subgraph.tensors[static_cast<size_t>(tensor.block_scales)];
+  const bool fits = scales.type == DType::kF16 && scales.is_constant() && scales.shape.size() == 2 && scales.shape[0] == tensor.shape[0] &&
+                    scales.shape[1] > 0 && tensor.shape[1] % scales.shape[1] == 0;
+  if (!fits || tensor.shape[1] / scales.shape[1] % kBlockStep != 0) {
+    return Fail(ErrorCode::kTfliteQuantization,
+                "{}: {} with block scales {} {}; f16 constants for blocks of {} columns, or a multiple, fit", Where(subgraph, id),
+                ToString(tensor.shape), NameOf(scales.type), ToString(scales.shape), kBlockStep);
+  }
+  return {};
+}
+
 Status ValidateQuantization(const Graph& graph, const Subgraph& subgraph, TensorId id) {
   const Tensor& tensor = subgraph.tensors[static_cast<size_t>(id)];
   const bool integer_weight = tensor.type == DType::kI4 || (tensor.type == DType::kI8 && tensor.is_constant());
+  if (tensor.block_scales != kNone) return ValidateBlockScales(subgraph, id);
   if (tensor.quantization == kNone) {
     if (!integer_weight) return {};
     return Fail(ErrorCode::kTfliteQuantization, "{}: {} weights without scales", Where(subgraph, id), NameOf(tensor.type));
@@ -268,6 +293,11 @@ const Signature* Graph::FindSignature(std::string_view key) const {
 TensorId FindTensor(std::span<const NamedTensor> tensors, std::string_view name) {
   const auto found = std::ranges::find(tensors, name, &NamedTensor::first);
   return found == tensors.end() ? kNone : found->second;
+}
+
+int64_t BlockSizeOf(const Subgraph& subgraph, const Tensor& tensor) {
+  if (tensor.block_scales == kNone) return 0;
+  return tensor.shape[1] / subgraph.tensors[static_cast<size_t>(tensor.block_scales)].shape[1];
 }
 
 std::span<const float> ScalesOf(const Quantization& quantization) {

@@ -137,6 +137,9 @@ struct Tensor {
   Shape shape;
   int32_t buffer = kNone;        // index into Graph::buffers: a constant
   int32_t quantization = kNone;  // index into Graph::quantizations
+  // Of an i4 matrix [out, in] whose rows have a scale per block of columns, instead of `quantization`: the f16 constant [out, in / block]
+  // of the same subgraph that holds them.
+  TensorId block_scales = kNone;
   [[nodiscard]] bool is_constant() const { return buffer != kNone; }
   bool operator==(const Tensor&) const = default;
 };
@@ -173,6 +176,9 @@ struct Graph {
 
 // The id behind a signature's tensor name, kNone when absent.
 [[nodiscard]] TensorId FindTensor(std::span<const NamedTensor> tensors, std::string_view name);
+
+// How many columns of a matrix share a scale, 0 when it has no block scales. Of a graph that ValidateGraph has seen.
+[[nodiscard]] int64_t BlockSizeOf(const Subgraph& subgraph, const Tensor& tensor);
 
 // float32 view of a constant's scales; valid as long as the Graph's sources live. Scales must be known and addressable.
 [[nodiscard]] std::span<const float> ScalesOf(const Quantization& quantization);

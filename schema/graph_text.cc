@@ -45,8 +45,11 @@ std::string GraphText(const Graph& graph) {
     for (size_t i = 0; i < subgraph.tensors.size(); ++i) {
       const Tensor& tensor = subgraph.tensors[i];
       if (!tensor.is_constant()) continue;
-      text += Format("  const %{} {}{} buffer={} quantization={} \"{}\"\n", i, NameOf(tensor.type), ToString(tensor.shape), tensor.buffer,
-                     tensor.quantization, Printable(tensor.name));
+      const int64_t block = BlockSizeOf(subgraph, tensor);
+      const std::string scales =
+          block == 0 ? Format("quantization={}", tensor.quantization) : Format("blocks of {}, scales=%{}", block, tensor.block_scales);
+      text += Format("  const %{} {}{} buffer={} {} \"{}\"\n", i, NameOf(tensor.type), ToString(tensor.shape), tensor.buffer, scales,
+                     Printable(tensor.name));
     }
     for (const Op& op : subgraph.ops) {
       std::string inputs;

@@ -169,6 +169,10 @@ class Reader {
       if (!tensor) return in_context(std::move(tensor).error(), "tensor", i);
       subgraph.tensors.push_back(*std::move(tensor));
     }
+    for (size_t i = 0; i < subgraph.tensors.size(); ++i) {
+      Status fits = CheckBlockSize(subgraph, *from.tensors()->Get(static_cast<uint32_t>(i)), subgraph.tensors[i]);
+      if (!fits) return in_context(std::move(fits).error(), "tensor", i);
+    }
     for (size_t i = 0; i < SizeOf(from.operators()); ++i) {
       Result<Op> op = ReadOp(*from.operators()->Get(static_cast<uint32_t>(i)));
       if (!op) return in_context(std::move(op).error(), "operator", i);
@@ -202,17 +206,42 @@ class Reader {
       return Fail(ErrorCode::kTfliteReference, "buffer {} does not exist, the model has {}", from.buffer(), numbers_.size());
     }
     tensor.buffer = numbers_[from.buffer()];
+    if (const auto* blocks = TRY(BlocksOf(from.quantization()))) {
+      tensor.block_scales = blocks->scales();
+      if (blocks->scales() < 0) return Fail(ErrorCode::kTfliteReference, "its block scales are tensor {}", blocks->scales());
+      return {};
+    }
     tensor.quantization = TRY(ReadQuantization(from.quantization()));
     return {};
+  }
+
+  // F21. Null for tensors that are not quantized in blocks.
+  static Result<const fb::BlockwiseQuantization*> BlocksOf(const fb::QuantizationParameters* from) {
+    if (from == nullptr || from->details_type() == fb::QuantizationDetails::NONE) return nullptr;
+    if (from->details_type() != fb::QuantizationDetails::BlockwiseQuantization || from->details() == nullptr) {
+      return Fail(ErrorCode::kTfliteTypeUnsupported, "quantization details of kind {} are not supported by this version",
+                  std::to_underlying(from->details_type()));
+    }
+    const fb::BlockwiseQuantization* blocks = from->details_as_BlockwiseQuantization();
+    if (blocks->zero_points() == kNone) return blocks;
+    return Fail(ErrorCode::kTfliteTypeUnsupported, "zero points of blocks (tensor {}): only symmetric quantization is supported",
+                blocks->zero_points());
+  }
+
+  // F21. What the details say, once all tensors are known.
+  static Status CheckBlockSize(const Subgraph& subgraph, const fb::Tensor& from, const Tensor& tensor) {
+    if (tensor.block_scales == kNone || std::cmp_greater_equal(tensor.block_scales, subgraph.tensors.size())) return {};
+    const Shape& scales = subgraph.tensors[static_cast<size_t>(tensor.block_scales)].shape;
+    const int64_t block_size = from.quantization()->details_as_BlockwiseQuantization()->block_size();
+    const bool fits = scales.size() == 2 && tensor.shape.size() == 2 && CheckedMul(block_size, scales[1]) == tensor.shape[1];
+    if (fits) return {};
+    return Fail(ErrorCode::kTfliteQuantization, "\"{}\": blocks of {} columns, {} and scales {} do not go together", Printable(tensor.name),
+                block_size, ToString(tensor.shape), ToString(scales));
   }
 
   // F10. Scales that several tensors share become one Quantization.
   Result<int32_t> ReadQuantization(const fb::QuantizationParameters* from) {
     if (from == nullptr) return kNone;
-    if (from->details_type() != fb::QuantizationDetails::NONE) {
-      return Fail(ErrorCode::kTfliteTypeUnsupported, "quantization details of kind {} (2: block-wise) are not supported by this version",
-                  std::to_underlying(from->details_type()));
-    }
     const uint64_t count = SizeOf(from->scale());
     if (count == 0) return kNone;
     if (SizeOf(from->zero_point()) != count) {

@@ -48,7 +48,8 @@ uint64_t RootBound(const Graph& graph) {
   for (const auto& [name, value] : graph.metadata) bytes += 2 * kTable + name.size() + value.size();
   for (const Subgraph& subgraph : graph.subgraphs) {
     bytes += kTable + subgraph.name.size() + (subgraph.inputs.size() + subgraph.outputs.size()) * sizeof(TensorId);
-    for (const Tensor& tensor : subgraph.tensors) bytes += kTable + tensor.name.size() + tensor.shape.size() * sizeof(int32_t);
+    for (const Tensor& tensor : subgraph.tensors)
+      bytes += (tensor.block_scales == kNone ? 1 : 3) * kTable + tensor.name.size() + tensor.shape.size() * sizeof(int32_t);
     for (const Op& op : subgraph.ops) bytes += 2 * kTable + (op.inputs.size() + op.outputs.size()) * sizeof(TensorId);
   }
   for (const Signature& signature : graph.signatures) {
@@ -116,7 +117,7 @@ class Writer {
 
   Result<Offset<fb::SubGraph>> WriteSubgraph(const Subgraph& subgraph) {
     std::vector<Offset<fb::Tensor>> tensors;
-    for (const Tensor& tensor : subgraph.tensors) tensors.push_back(TRY(WriteTensor(tensor)));
+    for (const Tensor& tensor : subgraph.tensors) tensors.push_back(TRY(WriteTensor(subgraph, tensor)));
     std::vector<Offset<fb::Operator>> ops;
     for (const Op& op : subgraph.ops) ops.push_back(WriteOp(subgraph, op));
     const auto all_tensors = builder_.CreateVector(tensors);
@@ -127,13 +128,14 @@ class Writer {
     return fb::CreateSubGraph(builder_, all_tensors, inputs, outputs, all_ops, name);
   }
 
-  Result<Offset<fb::Tensor>> WriteTensor(const Tensor& tensor) {
+  Result<Offset<fb::Tensor>> WriteTensor(const Subgraph& subgraph, const Tensor& tensor) {
     std::vector<int32_t> dimensions;
     for (const int64_t dimension : tensor.shape) dimensions.push_back(static_cast<int32_t>(dimension));
     const auto shape = SharedIds(dimensions);
     const auto name = builder_.CreateSharedString(tensor.name);
     Offset<fb::QuantizationParameters> quantization;
     if (tensor.quantization != kNone) quantization = TRY(WriteQuantization(tensor.quantization));
+    if (tensor.block_scales != kNone) quantization = WriteBlocks(tensor.block_scales, BlockSizeOf(subgraph, tensor));
     return fb::CreateTensor(builder_, shape, static_cast<int8_t>(InfoOf(tensor.type).tflite), BufferNumber(tensor.buffer), name,
                             quantization, false, 0, 0, true);
   }
@@ -161,6 +163,15 @@ class Writer {
     const auto offset =
         fb::CreateQuantizationParameters(builder_, 0, 0, scales, zero_points, fb::QuantizationDetails::NONE, 0, quantization.axis);
     quantizations_[index] = offset;
+    return offset;
+  }
+
+  // F21
+  Offset<fb::QuantizationParameters> WriteBlocks(TensorId scales, int64_t block_size) {
+    auto& offset = blocks_[{scales, block_size}];
+    if (!offset.IsNull()) return offset;
+    const auto details = fb::CreateBlockwiseQuantization(builder_, scales, kNone, static_cast<int32_t>(block_size));
+    offset = fb::CreateQuantizationParameters(builder_, 0, 0, 0, 0, fb::QuantizationDetails::BlockwiseQuantization, details.Union(), 0);
     return offset;
   }
 
@@ -314,6 +325,7 @@ class Writer {
   std::vector<std::pair<OpKind, int>> codes_;
   std::vector<Offset<fb::Buffer>> buffers_;
   std::map<int32_t, Offset<fb::QuantizationParameters>> quantizations_;
+  std::map<std::pair<TensorId, int64_t>, Offset<fb::QuantizationParameters>> blocks_;
   std::map<size_t, Offset<flatbuffers::Vector<int64_t>>> zero_points_;
   std::map<std::vector<int32_t>, Offset<flatbuffers::Vector<int32_t>>> shared_ids_;
   std::vector<std::pair<int32_t, Offset<flatbuffers::Vector<float>>>> pending_;

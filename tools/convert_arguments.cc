@@ -21,7 +21,8 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   if (arguments.modalities != "text") {
     return Fail(ErrorCode::kModalityNotAvailable, "--modalities {}: this version converts text only", arguments.modalities);
   }
-  if (arguments.method != "absmax") return Fail(ErrorCode::kRecipeSyntax, "--method {}: this version knows absmax", arguments.method);
+  const std::optional<QuantMethod> method = QuantMethodFromName(arguments.method);
+  if (!method) return Fail(ErrorCode::kRecipeSyntax, "--method {}: absmax or clip", arguments.method);
   if (arguments.window != "gather" && arguments.window != "mask")
     return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
   if (arguments.context < 16 || arguments.context > kMaxContext) {
@@ -29,6 +30,7 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   }
   PrepareOptions options;
   options.recipe = TRY(RecipeFromName(arguments.quant));
+  options.recipe.method = *method;
   options.elastic = arguments.elastic;
   options.lora = arguments.lora;
   for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
@@ -99,11 +101,12 @@ void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& 
   verb.parse_complete_callback([&verb, arguments, slice, output] { PairSlicesWithOutputs(verb, slice, output, *arguments); });
   verb.add_option("--elastic", arguments->elastic, "more sizes over the same weight bytes, each inside --slice: e2b,E2.98B,FILE.json")
       ->delimiter(',');
-  verb.add_option("--quant", arguments->quant, "f32, f16, dynamic_int8 or dynamic_int4")->capture_default_str();
+  verb.add_option("--quant", arguments->quant, "f32, f16, dynamic_int8, dynamic_int4 or dynamic_int4_block32, 64, 128")
+      ->capture_default_str();
   verb.add_option("--tensor-type", arguments->tensor_types,
-                  "REGEX=TYPE (f32, f16, int8, int4) for matching weights; repeatable, the last match wins");
+                  "REGEX=TYPE (f32, f16, int8, int4, int4_block32) for matching weights; repeatable, the last match wins");
   verb.add_option("--lora", arguments->lora, "folder of a PEFT adapter to merge into the weights");
-  verb.add_option("--method", arguments->method, "how scales are chosen")->capture_default_str();
+  verb.add_option("--method", arguments->method, "how scales are chosen: absmax, or clip (least squared error)")->capture_default_str();
   verb.add_option("--window", arguments->window, "how sliding layers read the cache: gather or mask")->capture_default_str();
   verb.add_option("--context", arguments->context, "KV cache length")->capture_default_str();
   verb.add_option("--prefill", arguments->prefill, "signature lengths, 8,32,128,1024; a short one is added when missing");

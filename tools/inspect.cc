@@ -33,15 +33,28 @@ void ForEachWeight(const Graph& graph, Visit visit) {
       if (!tensor.is_constant() || tensor.type == DType::kI32 || seen[static_cast<size_t>(tensor.buffer)]) continue;
       if (NumElements(tensor.shape).value_or(0) < kSmallConstant && tensor.name.starts_with("const.")) continue;
       seen[static_cast<size_t>(tensor.buffer)] = true;
-      visit(tensor);
+      visit(subgraph, tensor);
     }
   }
 }
 
+const Tensor& ScalesOfBlocks(const Subgraph& subgraph, const Tensor& tensor) {
+  return subgraph.tensors[static_cast<size_t>(tensor.block_scales)];
+}
+
+// "i8", "i4_block32"
+std::string TypeText(const Subgraph& subgraph, const Tensor& tensor) {
+  const int64_t block_size = BlockSizeOf(subgraph, tensor);
+  return block_size == 0 ? std::string(NameOf(tensor.type)) : Format("{}_block{}", NameOf(tensor.type), block_size);
+}
+
 WeightSums SumWeights(const Graph& graph) {
   WeightSums sums;
-  ForEachWeight(graph, [&](const Tensor& tensor) {
-    sums.parameters += NumElements(tensor.shape).value_or(0);
+  ForEachWeight(graph, [&](const Subgraph& subgraph, const Tensor& tensor) {
+    const bool is_scales = tensor.type == DType::kF16 && std::ranges::any_of(subgraph.tensors, [&](const Tensor& other) {
+                             return other.block_scales != kNone && &ScalesOfBlocks(subgraph, other) == &tensor;
+                           });
+    if (!is_scales) sums.parameters += NumElements(tensor.shape).value_or(0);
     sums.bytes += graph.buffers[static_cast<size_t>(tensor.buffer)].bytes->size();
   });
   return sums;
@@ -128,11 +141,11 @@ Status InspectModel(const InspectArguments& arguments, const Section& section, I
     out.text += outputs.contains("logits") ? Format(" -> logits {}\n", outputs["logits"].get<std::string>()) : "\n";
   }
   if (!arguments.tensors) return {};
-  ForEachWeight(*graph, [&](const Tensor& tensor) {
+  ForEachWeight(*graph, [&](const Subgraph& subgraph, const Tensor& tensor) {
+    const std::string type = TypeText(subgraph, tensor);
     const uint64_t bytes = graph->buffers[static_cast<size_t>(tensor.buffer)].bytes->size();
-    out.tensors.push_back(
-        {{"section", section.name}, {"name", tensor.name}, {"type", NameOf(tensor.type)}, {"shape", tensor.shape}, {"bytes", bytes}});
-    out.text += Format("      {:56} {:5} {:18} {:12}\n", tensor.name, NameOf(tensor.type), ToString(tensor.shape), bytes);
+    out.tensors.push_back({{"section", section.name}, {"name", tensor.name}, {"type", type}, {"shape", tensor.shape}, {"bytes", bytes}});
+    out.text += Format("      {:56} {:5} {:18} {:12}\n", tensor.name, type, ToString(tensor.shape), bytes);
   });
   return {};
 }

@@ -10,6 +10,7 @@
 #include "runtime/bundle_model.h"
 #include "runtime/divergence.h"
 #include "runtime/smoke.h"
+#include "schema/base/half.h"
 #include "tools/command.h"
 #include "tools/model_source.h"
 
@@ -40,10 +41,11 @@ class StoredRows final : public RowSource {
       : bytes_(std::move(bytes)), scales_(scales), num_rows_(num_rows), row_bytes_(bytes_->size() / static_cast<uint64_t>(num_rows)) {}
   [[nodiscard]] int64_t num_rows() const override { return num_rows_; }
   [[nodiscard]] uint64_t row_bytes() const override { return row_bytes_; }
-  [[nodiscard]] int64_t scales_per_row() const override { return scales_.empty() ? 0 : 1; }
+  [[nodiscard]] int64_t scales_per_row() const override { return std::ssize(scales_) / num_rows_; }
   Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const override {
     TRY(bytes_->Read(static_cast<uint64_t>(first_row) * row_bytes_, packed));
-    if (!scales_.empty()) std::ranges::copy(scales_.subspan(static_cast<size_t>(first_row), static_cast<size_t>(count)), scales.begin());
+    const auto per_row = static_cast<size_t>(scales_per_row());
+    std::ranges::copy(scales_.subspan(static_cast<size_t>(first_row) * per_row, static_cast<size_t>(count) * per_row), scales.begin());
     return {};
   }
 
@@ -64,8 +66,22 @@ double LowestSnr(const QuantSpec& spec) {
 
 struct StoredWeight {
   const Graph* graph;
+  const Subgraph* subgraph;
   const Tensor* tensor;
   [[nodiscard]] const SharedBytes& bytes() const { return graph->buffers[static_cast<size_t>(tensor->buffer)].bytes; }
+  [[nodiscard]] QuantSpec spec() const { return {.type = tensor->type, .block_size = BlockSizeOf(*subgraph, *tensor)}; }
+  // As float32: in place, or in `scratch`.
+  Result<std::span<const float>> Scales(std::vector<float>& scratch) const {
+    if (tensor->block_scales != kNone) {
+      const Tensor& scales = subgraph->tensors[static_cast<size_t>(tensor->block_scales)];
+      std::vector<std::byte> copy;
+      const ByteView halves = TRY(ViewOrRead(*graph->buffers[static_cast<size_t>(scales.buffer)].bytes, copy));
+      for (size_t i = 0; i < halves.size(); i += 2) scratch.push_back(F16ToFloat(LoadLittle<uint16_t>(halves.data() + i)));
+      return scratch;
+    }
+    if (tensor->quantization == kNone) return std::span<const float>();
+    return ScalesOf(graph->quantizations[static_cast<size_t>(tensor->quantization)]);
+  }
 };
 using WeightsByName = std::map<std::string_view, StoredWeight>;
 
@@ -80,7 +96,7 @@ WeightsByName WeightsOf(std::span<const Graph* const> graphs) {
   for (const Graph* graph : graphs) {
     for (const Subgraph& subgraph : graph->subgraphs) {
       for (const Tensor& tensor : subgraph.tensors) {
-        if (tensor.is_constant()) weights.try_emplace(tensor.name, graph, &tensor);
+        if (tensor.is_constant()) weights.try_emplace(tensor.name, graph, &subgraph, &tensor);
       }
     }
   }
@@ -112,11 +128,9 @@ Result<Check> CheckMatrices(const WeightsByName& stored, SizeKind kind, const Pr
     if (found == stored.end() || found->second.tensor->shape != shape) {
       return Failed(check, Format("\"{}\" {} is missing or has another shape", weight.name, ToString(shape)));
     }
-    const auto& [graph, tensor] = found->second;
-    const QuantSpec spec{.type = tensor->type};
-    const std::span<const float> scales = tensor->quantization == kNone
-                                              ? std::span<const float>()
-                                              : ScalesOf(graph->quantizations[static_cast<size_t>(tensor->quantization)]);
+    const QuantSpec spec = found->second.spec();
+    std::vector<float> scratch;
+    const std::span<const float> scales = TRY(found->second.Scales(scratch));
     const StoredRows rows(found->second.bytes(), scales, shape[0]);
     const auto original = [&weight](int64_t first, int64_t count, std::span<float> values) {
       return weight.rows->ReadFloats(first, count, values);

@@ -33,6 +33,11 @@ std::array<int64_t, kMaxRank> PadShape(const Shape& shape) {
 Status CheckRowScales(const OpContext& context, const BoundTensor& table) {
   if (table.type != DType::kI8 && table.type != DType::kI4) return {};
   const auto rows = static_cast<uint64_t>(table.shape[0]);
+  if (table.block_size > 0) {
+    const bool fits = table.shape.size() == 2 && table.shape[1] % table.block_size == 0;
+    if (fits && table.scales.size() == rows * static_cast<uint64_t>(table.shape[1] / table.block_size)) return {};
+    return context.Malformed("blocks need one scale each");
+  }
   if (table.scales.size() != 1 && table.scales.size() != rows) return context.Malformed("quantized rows need one scale, or one each");
   if (table.scales.size() > 1 && table.quantized_axis != 0) return context.Malformed("the quantized dimension must be 0");
   return {};
@@ -306,6 +311,7 @@ Result<EmbeddingLookupShape> CheckEmbeddingLookup(const OpContext& context) {
   if (out.type != DType::kF32) return context.Unsupported("output must be f32");
   if (table.type != DType::kF32 && !HasIntegerWeights(table.type)) return context.Unsupported("the table must be f32, i8 or i4");
   if (table.shape.size() < 2) return context.Malformed("the table must be [rows, ...]");
+  if (table.block_size > 0) return context.Unsupported("a table with scales of blocks; one scale per row is possible");
   if (HasIntegerWeights(table.type) && !table.is_constant()) return context.Unsupported("a quantized table must be constant");
   Shape expected = table.shape;
   expected[0] = ids.elements;

@@ -32,6 +32,7 @@ struct BoundTensor {
   const std::byte* data = nullptr;
   std::byte* writable = nullptr;  // null for constants
   std::span<const float> scales;  // of a quantized constant
+  int64_t block_size = 0;         // columns that share a scale; 0: one for a row, or for all
   int32_t quantized_axis = 0;
 
   [[nodiscard]] bool is_constant() const { return writable == nullptr; }

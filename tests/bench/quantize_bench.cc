@@ -72,24 +72,30 @@ void GatherPerLayerColumns(benchmark::State& state, decltype(&Bf16ColumnsToFloat
 BENCHMARK_CAPTURE(GatherPerLayerColumns, vector, &Bf16ColumnsToFloat);
 BENCHMARK_CAPTURE(GatherPerLayerColumns, plain, &Bf16ColumnsToFloatPlain);
 
-// Floats in: absmax, scale, codes, packing.
-void Quantize(benchmark::State& state, DType type, decltype(&QuantizeRows) quantize) {
-  const QuantSpec spec{.type = type};
+// Floats in: scale, codes, packing.
+void Quantize(benchmark::State& state, const QuantSpec& spec, decltype(&QuantizeRows) quantize) {
   const std::vector<float> values = Weights();
   std::vector<std::byte> packed(static_cast<size_t>(kRows) * *PackedRowBytes(spec, kColumns));
-  std::vector<float> scales(kRows);
+  std::vector<float> scales(static_cast<size_t>(kRows * spec.ScalesPerRow(kColumns)));
   for (auto _ : state) {
-    if (!quantize(spec, values, kRows, kColumns, packed, scales, 0)) state.SkipWithError("refused");
+    if (!quantize(spec, values, kRows, kColumns, packed, scales, 0, {})) state.SkipWithError("refused");
     benchmark::DoNotOptimize(packed.data());
   }
   state.SetBytesProcessed(state.iterations() * kValues * static_cast<int64_t>(sizeof(float)));
 }
-BENCHMARK_CAPTURE(Quantize, int4, DType::kI4, &QuantizeRows);
-BENCHMARK_CAPTURE(Quantize, int4_plain, DType::kI4, &QuantizeRowsPlain);
-BENCHMARK_CAPTURE(Quantize, int8, DType::kI8, &QuantizeRows);
-BENCHMARK_CAPTURE(Quantize, int8_plain, DType::kI8, &QuantizeRowsPlain);
-BENCHMARK_CAPTURE(Quantize, f16, DType::kF16, &QuantizeRows);
-BENCHMARK_CAPTURE(Quantize, f32, DType::kF32, &QuantizeRows);
+constexpr QuantSpec kClip{.type = DType::kI4, .method = QuantMethod::kClip};
+constexpr QuantSpec kBlock32{.type = DType::kI4, .block_size = 32};
+constexpr QuantSpec kBlock32Clip{.type = DType::kI4, .method = QuantMethod::kClip, .block_size = 32};
+BENCHMARK_CAPTURE(Quantize, int4, (QuantSpec{.type = DType::kI4}), &QuantizeRows);
+BENCHMARK_CAPTURE(Quantize, int4_plain, (QuantSpec{.type = DType::kI4}), &QuantizeRowsPlain);
+BENCHMARK_CAPTURE(Quantize, int4_clip, kClip, &QuantizeRows);
+BENCHMARK_CAPTURE(Quantize, int4_clip_plain, kClip, &QuantizeRowsPlain);
+BENCHMARK_CAPTURE(Quantize, int4_block32, kBlock32, &QuantizeRows);
+BENCHMARK_CAPTURE(Quantize, int4_block32_clip, kBlock32Clip, &QuantizeRows);
+BENCHMARK_CAPTURE(Quantize, int8, (QuantSpec{.type = DType::kI8}), &QuantizeRows);
+BENCHMARK_CAPTURE(Quantize, int8_plain, (QuantSpec{.type = DType::kI8}), &QuantizeRowsPlain);
+BENCHMARK_CAPTURE(Quantize, f16, (QuantSpec{.type = DType::kF16}), &QuantizeRows);
+BENCHMARK_CAPTURE(Quantize, f32, (QuantSpec{.type = DType::kF32}), &QuantizeRows);
 
 // The whole way of a block: stored bfloat16 to packed int4 and its checksum.
 void Bf16ToInt4(benchmark::State& state) {

@@ -138,6 +138,25 @@ TEST(BuildSizesTest, EveryMatrixOfASmallerSizeIsTheBigOnesOrItsFirstRows) {
 }
 
 // FORMATS promises little; here is how little it is for the published model with the default signatures.
+// A piece of down_proj has scales of its own, so a border inside a block would leave a piece that no block fits.
+TEST(BuildSizesTest, ABorderInsideABlockIsRefused) {
+  const TempFolder folder;
+  const TextConfig config = Micro();
+  const TextModelOptions text{.context = 64, .prefill_lengths = {8}, .score_length = {}, .window = WindowForm::kGather};
+  for (const auto& [width, fits] : {std::pair(256, true), std::pair(272, false)}) {
+    const std::string spec = folder.Write("small.json", R"({"ffn": )" + std::to_string(width) + "}").string();
+    TextWeights weights = TextWeights::Bind(MakeMemoryCheckpoint(config), config).value();
+    ASSERT_TRUE(weights.ApplyRecipe(RecipeFromName("dynamic_int4_block32").value()).has_value());
+    PreparedModel model;
+    model.config = config;
+    const Status built = BuildSizes(config, ResolveSlice("e4b", config).value(), {.slice = "e4b", .elastic = {spec}}, text, weights, model);
+    EXPECT_EQ(built.has_value(), fits) << width;
+    if (fits) continue;
+    EXPECT_EQ(built.error().code, ErrorCode::kQuantShape);
+    EXPECT_THAT(built.error().message, HasSubstr("rows of 272 columns cannot be int4_block32"));
+  }
+}
+
 TEST(BuildSizesTest, AnElasticE4bCostsLessThanAPercent) {
   const TextConfig config = E4b();
   const TextModelOptions text;

@@ -51,6 +51,30 @@ TEST(GraphBuilderTest, WritesAGraphWithItsSignature) {
             "  %6:f32[1,2,1] = MEAN(%4, %5) keep_dims\n");
 }
 
+TEST(GraphBuilderTest, AMatrixInBlocksBringsItsScalesAndLeavesWithThem) {
+  const auto rows = std::make_shared<testing::PatternRows>(3, 64, 4);
+  const Weight used{.name = "w", .type = DType::kI4, .shape = {3, 128}, .bytes = rows, .block_scales = MakeBlockScales(rows)};
+  Weight unused = used;
+  unused.name = "v";
+  GraphBuilder b;
+  for (const char* key : {"one", "two"}) {
+    b.BeginSubgraph(key);
+    const Value x = b.Input("x", DType::kF32, {1, 128});
+    b.FullyConnected(x, b.Constant(unused));
+    b.EndSubgraph(key, Outputs{{"y", b.FullyConnected(x, b.Constant(used))}});
+  }
+  const Graph graph = b.Finish().value();
+  EXPECT_EQ(graph.buffers.size(), 2U);
+  EXPECT_EQ(graph.quantizations.size(), 0U);
+  for (const Subgraph& subgraph : graph.subgraphs) {
+    ASSERT_EQ(subgraph.tensors.size(), 4U);
+    EXPECT_EQ(subgraph.tensors[1].name, "w.scales");
+    EXPECT_EQ(subgraph.tensors[2].block_scales, 1);
+    EXPECT_EQ(BlockSizeOf(subgraph, subgraph.tensors[2]), 32);
+  }
+  EXPECT_THAT(GraphText(graph), HasSubstr("const %2 i4[3,128] buffer=0 blocks of 32, scales=%1 \"w\""));
+}
+
 TEST(GraphBuilderTest, InfersEveryShape) {
   GraphBuilder b;
   b.BeginSubgraph("main");

@@ -217,6 +217,17 @@ TEST(TextWeightsTest, BindingReadsNoWeights) {
   EXPECT_EQ(checkpoint->elements_read(), 0);
 }
 
+TEST(TextWeightsTest, ABlockRecipeSaysWhatClientsNeedAndWhatItCannotDo) {
+  TextWeights weights = TextWeights::Bind(MakeMemoryCheckpoint(Tiny()), Tiny()).value();  // rows of 8 and 16
+  ASSERT_TRUE(weights.ApplyRecipe(RecipeFromName("dynamic_int4_block32").value()).has_value());
+  ASSERT_EQ(weights.notes().size(), 1U);
+  EXPECT_THAT(weights.notes()[0], HasSubstr("LiteRT of 2025-04"));
+  EXPECT_THAT(weights.notes()[0], Not(HasSubstr("; 0 weights")));
+  EXPECT_THAT(weights.resolved_recipe(), HasSubstr("are not whole blocks of 32"));
+  const Weight matrix = weights.Matrix("layers.0.mlp.gate_proj.weight").value();
+  EXPECT_EQ(matrix.block_scales, nullptr);
+}
+
 TEST(TextWeightsTest, WithoutARecipeNoMatrixIsHandedOut) {
   TextWeights weights = TextWeights::Bind(MakeMemoryCheckpoint(Tiny()), Tiny()).value();
   EXPECT_EQ(weights.Matrix("layers.0.mlp.gate_proj.weight").error().code, ErrorCode::kRecipeUnmatched);

@@ -65,7 +65,7 @@ class ElasticBundleTest : public ::testing::Test {
 // The integers and scales of a small size are those of its own bundle, and so is every operation, if no third size cuts its down_proj.
 TEST_F(ElasticBundleTest, ASmallSizeHasTheLogitsOfItsPlainBundleBitForBit) {
   const Tokens tokens = oracle::GoldenPrompts()[6];  // 128 ids
-  for (const std::string recipe : {"f32", "dynamic_int8", "dynamic_int4"}) {
+  for (const std::string recipe : {"f32", "dynamic_int8", "dynamic_int4", "dynamic_int4_block32"}) {
     for (const std::string size : {"e2b", "mixed"}) {
       const std::filesystem::path elastic = Convert("e4b", {size}, recipe, "elastic.litertlm");
       const std::filesystem::path plain = Convert(size, {}, recipe, "plain.litertlm");

@@ -162,13 +162,35 @@ TEST_F(MicroBundleTest, BothContainersHoldTheSameModelBytes) {
 }
 
 TEST_F(MicroBundleTest, TheForecastIsTheSizeToTheByte) {
-  const PreparedModel model = PrepareMicro({.recipe = "dynamic_int4", .score = true});
-  const std::filesystem::path task = folder_->path() / "forecast.task";
-  const std::filesystem::path litertlm = folder_->path() / "forecast.litertlm";
-  const std::vector<WrittenBundle> written = Must(WriteBundles(model, std::vector{task, litertlm}, {}));
-  EXPECT_EQ(Must(ForecastBundleSize(model, Container::kTask)), std::filesystem::file_size(task));
-  EXPECT_EQ(Must(ForecastBundleSize(model, Container::kLitertlm)), std::filesystem::file_size(litertlm));
-  EXPECT_EQ(written[0].bytes, std::filesystem::file_size(task));
+  for (const std::string recipe : {"dynamic_int4", "dynamic_int4_block32"}) {
+    const PreparedModel model = PrepareMicro({.recipe = recipe, .score = true});
+    const std::filesystem::path task = folder_->path() / (recipe + "-forecast.task");
+    const std::filesystem::path litertlm = folder_->path() / (recipe + "-forecast.litertlm");
+    const std::vector<WrittenBundle> written = Must(WriteBundles(model, std::vector{task, litertlm}, {}));
+    EXPECT_EQ(Must(ForecastBundleSize(model, Container::kTask)), std::filesystem::file_size(task));
+    EXPECT_EQ(Must(ForecastBundleSize(model, Container::kLitertlm)), std::filesystem::file_size(litertlm));
+    EXPECT_EQ(written[0].bytes, std::filesystem::file_size(task));
+  }
+}
+
+// The order that the formats promise, in bits per weight and in what is paid for them.
+TEST_F(MicroBundleTest, FinerScalesAndClippingBringTheModelNearerToItsFloats) {
+  const Tokens window = oracle::GoldenWindows()[2];
+  Session exact = OpenSession(Make("score", {.score = true}), Kernels::kXnnpack);
+  const std::vector<float> truth = ScoreAll(exact, window);
+  const auto divergence = [&](const std::string& name, const MicroOptions& options) {
+    Session session = OpenSession(Make(name, options), Kernels::kXnnpack);
+    Divergence from_float(session.vocab_size());
+    from_float.AddWindow(window, ScoreAll(session, window), truth);
+    return from_float.Summarize().kl_mean;
+  };
+  const double absmax = divergence("order-absmax", {.recipe = "dynamic_int4", .score = true});
+  const double clip = divergence("order-clip", {.recipe = "dynamic_int4", .method = QuantMethod::kClip, .score = true});
+  const double blocks = divergence("order-block32", {.recipe = "dynamic_int4_block32", .score = true});
+  const double both = divergence("order-both", {.recipe = "dynamic_int4_block32", .method = QuantMethod::kClip, .score = true});
+  EXPECT_LT(clip, 0.8 * absmax);
+  EXPECT_LT(blocks, 0.6 * absmax);
+  EXPECT_LT(both, blocks);
 }
 
 TEST_F(MicroBundleTest, ProgressOfAStageEndsAtItsTotal) {
@@ -186,6 +208,10 @@ TEST_F(MicroBundleTest, ProgressOfAStageEndsAtItsTotal) {
 TEST_F(MicroBundleTest, TheSameOptionsGiveTheSameBytesWhateverThreadsFolderAndTime) {
   const auto digest = [](const MicroOptions& options, const std::filesystem::path& path) { return WriteMicro(options, {path})[0].sha256; };
   const MicroOptions options{.recipe = "dynamic_int4", .score = true, .threads = 1};
+  MicroOptions blocks{.recipe = "dynamic_int4_block32", .method = QuantMethod::kClip, .threads = 1};
+  const std::string of_blocks = digest(blocks, folder_->path() / "blocks-one-thread.task");
+  blocks.threads = 3;
+  EXPECT_EQ(digest(blocks, folder_->path() / "blocks-three-threads.task"), of_blocks);
   const std::string expected = digest(options, folder_->path() / "one-thread.task");
   MicroOptions two = options;
   two.threads = 2;
@@ -201,6 +227,8 @@ TEST_F(MicroBundleTest, TheSameOptionsGiveTheSameBytesWhateverThreadsFolderAndTi
     digests.push_back(digest(changed, folder_->path() / ("other" + std::to_string(digests.size()) + ".task")));
   };
   with([](MicroOptions& changed) { changed.recipe = "dynamic_int8"; });
+  with([](MicroOptions& changed) { changed.recipe = "dynamic_int4_block32"; });
+  with([](MicroOptions& changed) { changed.method = QuantMethod::kClip; });
   with([](MicroOptions& changed) { changed.context = 256; });
   with([](MicroOptions& changed) { changed.prefill = {8}; });
   with([](MicroOptions& changed) { changed.window = WindowForm::kMask; });
@@ -239,7 +267,7 @@ TEST_F(MicroBundleTest, QuantizedKernelsDifferOnlyWhereARoundingFlips) {
   constexpr size_t kWindows = 16;
   constexpr size_t kTokens = 6;
   Session exact = OpenSession(F32Task(), Kernels::kXnnpack);
-  for (const char* recipe : {"dynamic_int8", "dynamic_int4"}) {
+  for (const char* recipe : {"dynamic_int8", "dynamic_int4", "dynamic_int4_block32"}) {
     const std::filesystem::path path = Make(recipe, {.recipe = recipe});
     Session fast = OpenSession(path, Kernels::kXnnpack);
     Session plain = OpenSession(path, Kernels::kReference);

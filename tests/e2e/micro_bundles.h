@@ -29,6 +29,7 @@ inline void Must(Status status) {
 
 struct MicroOptions {
   std::string recipe = "f32";
+  QuantMethod method = QuantMethod::kAbsmax;
   int64_t context = 320;  // the longest golden, a window of 256 ids, and room
   std::vector<int64_t> prefill = {8, 32, 128};
   WindowForm window = WindowForm::kGather;
@@ -39,6 +40,7 @@ struct MicroOptions {
 inline PreparedModel PrepareMicro(const MicroOptions& options) {
   PrepareOptions prepare;
   prepare.recipe = Must(RecipeFromName(options.recipe));
+  prepare.recipe.method = options.method;
   prepare.score_signature = options.score;
   prepare.model.context = options.context;
   prepare.model.window = options.window;

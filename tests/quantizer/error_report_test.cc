@@ -121,11 +121,11 @@ TEST(ErrorReportTest, TheReportListsTheWorstFirstAndEqualOnesByName) {
       {.name = "bad_a", .spec = {.type = DType::kI4}, .num_rows = 2, .columns = 50, .signal = 100, .noise = 1, .max_abs_error = 0.5},
   };
   EXPECT_EQ(FormatErrorReport(errors),
-            "  SNR dB    relative   max error         MSE  type   shape            tensor\n"
-            "   20.00   1.000e-01   5.000e-01   1.000e-02  int4   [2,50]           bad_a\n"
-            "   20.00   1.000e-01   5.000e-01   1.000e-02  int4   [2,50]           bad_b\n"
-            "   40.00   1.000e-02   5.000e-02   1.000e-04  int8   [2,50]           good\n"
-            "   exact   0.000e+00   0.000e+00   0.000e+00  f32    [1,1]            exact\n");
+            "  SNR dB    relative   max error         MSE  type           shape            tensor\n"
+            "   20.00   1.000e-01   5.000e-01   1.000e-02  int4           [2,50]           bad_a\n"
+            "   20.00   1.000e-01   5.000e-01   1.000e-02  int4           [2,50]           bad_b\n"
+            "   40.00   1.000e-02   5.000e-02   1.000e-04  int8           [2,50]           good\n"
+            "   exact   0.000e+00   0.000e+00   0.000e+00  f32            [1,1]            exact\n");
   const OrderedJson json = ErrorReportJson(errors);
   ASSERT_EQ(json.size(), 4U);
   EXPECT_EQ(json[0].dump(),

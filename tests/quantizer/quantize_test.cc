@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "quantizer/block_scale.h"
 #include "quantizer/row_kernels.h"
 #include "schema/base/half.h"
 #include "schema/int_packing.h"
@@ -23,6 +24,10 @@ using testing::HasSubstr;
 
 constexpr QuantSpec kInt4{.type = DType::kI4};
 constexpr QuantSpec kInt8{.type = DType::kI8};
+constexpr QuantSpec kInt4Clip{.type = DType::kI4, .method = QuantMethod::kClip};
+constexpr QuantSpec kInt8Clip{.type = DType::kI8, .method = QuantMethod::kClip};
+constexpr QuantSpec kBlock32{.type = DType::kI4, .block_size = 32};
+constexpr QuantSpec kBlock64Clip{.type = DType::kI4, .method = QuantMethod::kClip, .block_size = 64};
 constexpr QuantSpec kF16{.type = DType::kF16};
 constexpr QuantSpec kF32{.type = DType::kF32};
 
@@ -36,8 +41,10 @@ using Quantizer = decltype(&QuantizeRows);
 Result<Quantized> QuantizeBy(Quantizer quantize, const QuantSpec& spec, std::span<const float> values, int64_t columns) {
   const auto rows = static_cast<int64_t>(values.size()) / columns;
   const uint64_t row_bytes = TRY(PackedRowBytes(spec, columns));
-  Quantized out{std::vector<std::byte>(static_cast<size_t>(rows) * row_bytes), std::vector<float>(static_cast<size_t>(rows), -1.0F)};
-  TRY(quantize(spec, values, rows, columns, out.packed, out.scales, 0));
+  const auto per_row = static_cast<size_t>(std::max<int64_t>(1, spec.ScalesPerRow(columns)));
+  Quantized out{std::vector<std::byte>(static_cast<size_t>(rows) * row_bytes),
+                std::vector<float>(static_cast<size_t>(rows) * per_row, -1.0F)};
+  TRY(quantize(spec, values, rows, columns, out.packed, out.scales, 0, {}));
   return out;
 }
 
@@ -85,10 +92,13 @@ std::vector<float> Flatten(const std::vector<std::vector<float>>& rows) {
 
 TEST(QuantizeTest, VectorAndPlainTwinsAgreeOnEveryInstructionSetAndRowLength) {
   ForEachTarget([] {
-    for (const QuantSpec& spec : {kInt4, kInt8}) {
+    for (const QuantSpec& spec : {kInt4, kInt8, kInt4Clip, kInt8Clip, kBlock32, kBlock64Clip}) {
       for (int64_t columns = 1; columns <= 300; ++columns) {
-        if (spec == kInt4 && columns % 2 != 0) continue;
+        if (!PackedRowBytes(spec, columns)) continue;
         std::vector<float> values = Flatten(AdversarialRows(static_cast<size_t>(columns)));
+        if (spec.block_size > 0) {
+          for (float& value : values) value = std::clamp(value, -1e5F, 1e5F);
+        }
         const std::vector<float> random = RandomMatrix(4, columns, static_cast<uint32_t>(columns));
         values.insert(values.end(), random.begin(), random.end());
         const Result<Quantized> fast = QuantizeBy(QuantizeRows, spec, values, columns);
@@ -306,7 +316,9 @@ TEST(QuantizeTest, ShapesThatCannotBeStoredAreRefused) {
     std::string_view message;
   };
   for (const Lie& lie :
-       {Lie{kInt4, 5, "must be even"}, Lie{kInt8, 0, "0 columns"}, Lie{kInt8, -4, "-4 columns"},
+       {Lie{kInt4, 5, "must be even"}, Lie{kInt8, 0, "0 columns"}, Lie{kInt8, -4, "-4 columns"}, Lie{kBlock32, 48, "a multiple of 32"},
+        Lie{kBlock32, 0, "0 columns"}, Lie{{.type = DType::kI4, .block_size = 16}, 64, "i4_block16 is no known way"},
+        Lie{{.type = DType::kI8, .block_size = 32}, 64, "i8_block32 is no known way"},
         Lie{kF32, std::numeric_limits<int64_t>::max(), "columns cannot be stored"}, Lie{{.type = DType::kBF16}, 4, "not bf16"}}) {
     const Result<uint64_t> bytes = PackedRowBytes(lie.spec, lie.columns);
     ASSERT_FALSE(bytes.has_value()) << lie.message;
@@ -328,13 +340,101 @@ TEST(QuantizeTest, BuffersOfTheWrongSizeAreRefused) {
 }
 
 TEST(QuantSpecTest, NamesGoThereAndBack) {
-  for (const std::string_view name : {"f32", "f16", "int8", "int4"}) {
+  for (const std::string_view name : {"f32", "f16", "int8", "int4", "int4_block32", "int4_block64", "int4_block128"}) {
     const std::optional<QuantSpec> spec = QuantSpecFromName(name);
     ASSERT_TRUE(spec.has_value()) << name;
     EXPECT_EQ(NameOf(*spec), name);
   }
-  for (const std::string_view unknown : {"", "INT4", "int", "int44", "bf16"})
+  for (const std::string_view unknown : {"", "INT4", "int", "int44", "bf16", "int4_block16", "int8_block32", "int4_block"})
     EXPECT_FALSE(QuantSpecFromName(unknown).has_value()) << unknown;
+  for (const std::string_view name : {"absmax", "clip"}) EXPECT_EQ(NameOf(QuantMethodFromName(name).value()), name);
+  EXPECT_FALSE(QuantMethodFromName("gptq").has_value());
+}
+
+double SquaredError(const QuantSpec& spec, const Quantized& quantized, std::span<const float> values, int64_t columns,
+                    std::span<const float> importance = {}) {
+  std::vector<float> back(values.size());
+  DequantizeRows(spec, quantized.packed, quantized.scales, static_cast<int64_t>(values.size()) / columns, columns, back);
+  double error = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double rest = static_cast<double>(values[i]) - static_cast<double>(back[i]);
+    error += rest * rest * (importance.empty() ? 1.0 : static_cast<double>(importance[i % static_cast<size_t>(columns)]));
+  }
+  return error;
+}
+
+TEST(QuantizeTest, FinerScalesAndClippingMakeErrorsSmaller) {
+  const std::vector<float> values = RandomMatrix(40, 256, 17);
+  std::vector<double> errors;
+  for (const QuantSpec& spec :
+       {kInt4, kInt4Clip, QuantSpec{.type = DType::kI4, .method = QuantMethod::kClip, .block_size = 128}, kBlock64Clip, kInt8, kInt8Clip}) {
+    errors.push_back(SquaredError(spec, *QuantizeBy(QuantizeRows, spec, values, 256), values, 256));
+  }
+  for (size_t i = 1; i < errors.size(); ++i) EXPECT_LT(errors[i], errors[i - 1]) << i;
+}
+
+TEST(QuantizeTest, ImportanceDecidesWhatClipKeeps) {
+  const std::vector<float> values = RandomMatrix(20, 128, 18);
+  std::vector<float> importance(128);
+  for (size_t j = 0; j < importance.size(); ++j) importance[j] = j % 9 == 0 ? 50.0F : 0.1F;
+  for (const QuantSpec& spec : {kInt4Clip, kBlock64Clip, kInt8Clip}) {
+    const Quantized plain = *QuantizeBy(QuantizeRows, spec, values, 128);
+    Quantized weighted = plain;
+    ASSERT_TRUE(QuantizeRows(spec, values, 20, 128, weighted.packed, weighted.scales, 0, importance).has_value());
+    EXPECT_LT(SquaredError(spec, weighted, values, 128, importance), SquaredError(spec, plain, values, 128, importance));
+    Quantized twin = plain;
+    ASSERT_TRUE(QuantizeRowsPlain(spec, values, 20, 128, twin.packed, twin.scales, 0, importance).has_value());
+    EXPECT_EQ(weighted, twin) << NameOf(spec);
+  }
+  std::vector<std::byte> packed(64);
+  std::vector<float> scales(1);
+  EXPECT_EQ(QuantizeRows(kInt4Clip, std::span(values).first(128), 1, 128, packed, scales, 0, std::span(importance).first(64)).error().code,
+            ErrorCode::kQuantShape);
+}
+
+TEST(QuantizeTest, BlocksHaveScalesOfSixteenBitFloatsAndCodesOfTheirOwn) {
+  const std::vector<float> values = RandomMatrix(30, 128, 19);
+  for (const QuantSpec& spec : {kBlock32, kBlock64Clip}) {
+    const Quantized quantized = *QuantizeBy(QuantizeRows, spec, values, 128);
+    EXPECT_EQ(quantized.scales.size(), static_cast<size_t>(30 * 128 / spec.block_size));
+    for (const float scale : quantized.scales) EXPECT_TRUE(IsBlockScale(scale)) << scale;
+    const std::vector<int> codes = CodesOf(spec, quantized);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const float scale = quantized.scales[i / static_cast<size_t>(spec.block_size)];
+      EXPECT_EQ(codes[i], static_cast<int>(std::clamp(std::nearbyint(values[i] / scale), -8.0F, 7.0F)));
+    }
+  }
+  for (const float small : {0.0F, 1e-9F}) {
+    const Quantized quantized = *QuantizeBy(QuantizeRows, kBlock32, std::vector<float>(32, small), 32);
+    EXPECT_THAT(quantized.scales, ElementsAre(kMinBlockScale));
+    EXPECT_THAT(CodesOf(kBlock32, quantized), Each(0));
+  }
+}
+
+TEST(QuantizeTest, ABlockWhoseScaleDoesNotFitIsRefused) {
+  std::vector<float> values(64, 1.0F);
+  values[40] = 7 * kMaxBlockScale;
+  EXPECT_TRUE(QuantizeBy(QuantizeRows, kBlock32, values, 64).has_value());
+  values[40] = std::nextafter(values[40], 1e9F);
+  const Result<Quantized> quantized = QuantizeBy(QuantizeRows, kBlock32, values, 64);
+  ASSERT_FALSE(quantized.has_value());
+  EXPECT_EQ(quantized.error().code, ErrorCode::kQuantValue);
+  EXPECT_THAT(quantized.error().message, HasSubstr("row 0, column 40: the scale of a block with 45696"));
+}
+
+TEST(QuantizeTest, RowsOnAGridKeepTheirCodesAndScaleWhateverTheMethod) {
+  std::mt19937 random(20);
+  std::vector<int> codes;
+  std::vector<float> values;
+  for (size_t j = 0; j < 64; ++j) {
+    codes.push_back(static_cast<int>(random() % 12) - 8);  // -8 to 3: the largest code is not used
+    values.push_back(Bf16ToFloat(FloatToBf16(0.01171875F * static_cast<float>(codes.back()))));
+  }
+  for (const QuantSpec& spec : {kInt4, kInt4Clip, kInt8, kInt8Clip, kBlock32, kBlock64Clip}) {
+    const Quantized quantized = *QuantizeBy(QuantizeRows, spec, values, 64);
+    EXPECT_THAT(quantized.scales, Each(0.01171875F)) << NameOf(spec);
+    EXPECT_EQ(CodesOf(spec, quantized), codes) << NameOf(spec);
+  }
 }
 
 }  // namespace

@@ -244,5 +244,32 @@ TEST(QuantizedRowsTest, SeveralThreadsMayReadAtOnce) {
   EXPECT_EQ(wrong.load(), 0);
 }
 
+TEST(QuantizedRowsTest, BlocksBringAScaleEach) {
+  const std::vector<float> values = RandomMatrix(6, 96, 5);
+  const QuantSpec spec{.type = DType::kI4, .method = QuantMethod::kClip, .block_size = 32};
+  QuantizedRowsInput input{.name = "w", .spec = spec, .num_rows = 6, .columns = 96, .reader = ReaderOf(values, 96)};
+  const auto source = QuantizedRows::Make(input).value();
+  EXPECT_EQ(source->scales_per_row(), 3);
+  std::vector<std::byte> packed(6 * 48);
+  std::vector<float> scales(6 * 3);
+  ASSERT_TRUE(source->ReadRows(0, 6, packed, scales).has_value());
+  std::vector<std::byte> row(48);
+  std::vector<float> row_scales(3);
+  ASSERT_TRUE(source->ReadRows(4, 1, row, row_scales).has_value());
+  EXPECT_TRUE(std::equal(row.begin(), row.end(), packed.begin() + 4 * 48));
+  EXPECT_TRUE(std::equal(row_scales.begin(), row_scales.end(), scales.begin() + 4 * 3));
+  input.scale_factor = 2.0F;
+  EXPECT_EQ(QuantizedRows::Make(input).error().code, ErrorCode::kQuantShape);
+}
+
+TEST(QuantizedRowsTest, ImportanceMustFitTheColumns) {
+  const std::vector<float> values = RandomMatrix(2, 32, 5);
+  for (const std::vector<float>& importance : {std::vector<float>(31, 1.0F), std::vector<float>(32, -1.0F), std::vector<float>(32, NAN)}) {
+    QuantizedRowsInput input{.name = "w", .spec = {}, .num_rows = 2, .columns = 32, .reader = ReaderOf(values, 32)};
+    input.column_importance = importance;
+    EXPECT_EQ(QuantizedRows::Make(std::move(input)).error().code, ErrorCode::kQuantShape);
+  }
+}
+
 }  // namespace
 }  // namespace taskpress

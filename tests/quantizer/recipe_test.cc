@@ -28,6 +28,12 @@ std::vector<WeightToQuantize> Weights() {
   };
 }
 
+std::vector<QuantSpec> SpecsOf(const Result<std::vector<ResolvedWeight>>& resolved) {
+  std::vector<QuantSpec> specs;
+  for (const ResolvedWeight& weight : resolved.value()) specs.push_back(weight.spec);
+  return specs;
+}
+
 Recipe MakeRecipe(std::string_view name, std::initializer_list<std::string_view> tensor_types = {}) {
   Recipe recipe = RecipeFromName(name).value();
   for (const std::string_view rule : tensor_types) EXPECT_TRUE(AddTensorTypeRule(recipe, rule).has_value()) << rule;
@@ -39,7 +45,7 @@ TEST(RecipeTest, NamedRecipesStoreEveryClassButSmallAsTheirType) {
     for (int i = 0; i <= static_cast<int>(QuantClass::kSmall); ++i) {
       const std::vector<WeightToQuantize> weight = {{"w", static_cast<QuantClass>(i)}};
       const bool small = weight[0].quant_class == QuantClass::kSmall;
-      EXPECT_THAT(RecipeFromName(name)->Resolve(weight).value(), ElementsAre(small ? kF32 : spec))
+      EXPECT_THAT(SpecsOf(RecipeFromName(name)->Resolve(weight)), ElementsAre(small ? kF32 : spec))
           << name << ", " << NameOf(weight[0].quant_class);
     }
   }
@@ -51,10 +57,14 @@ TEST(RecipeTest, SpellingsOfOtherToolsMeanTheSameRecipe) {
                                     {"q4", "dynamic_int4"},
                                     {"dynamic_wi8_afp32", "dynamic_int8"},
                                     {"int8", "dynamic_int8"},
-                                    {"q8", "dynamic_int8"}}) {
+                                    {"q8", "dynamic_int8"},
+                                    {"dynamic_wi4_b32_afp32", "dynamic_int4_block32"},
+                                    {"int4_block64", "dynamic_int4_block64"},
+                                    {"dynamic_wi4_b128_afp32", "dynamic_int4_block128"}}) {
     EXPECT_EQ(RecipeFromName(alias)->name, name);
   }
-  EXPECT_THAT(RecipeNames(), ElementsAre("f32", "f16", "dynamic_int8", "dynamic_int4"));
+  EXPECT_THAT(RecipeNames(), ElementsAre("f32", "f16", "dynamic_int8", "dynamic_int4", "dynamic_int4_block32", "dynamic_int4_block64",
+                                         "dynamic_int4_block128"));
 }
 
 TEST(RecipeTest, AnUnknownNameIsRefusedWithTheNearestKnownOne) {
@@ -71,13 +81,13 @@ TEST(RecipeTest, AnUnknownNameIsRefusedWithTheNearestKnownOne) {
 
 TEST(RecipeTest, TheLastMatchingRuleWins) {
   const Recipe recipe = MakeRecipe("dynamic_int4", {"mlp=int8", R"(layers\.1\.mlp=f16)"});
-  EXPECT_THAT(recipe.Resolve(Weights()).value(), ElementsAre(kInt4, kF32, kInt4, kInt8, kF16, kF32));
+  EXPECT_THAT(SpecsOf(recipe.Resolve(Weights())), ElementsAre(kInt4, kF32, kInt4, kInt8, kF16, kF32));
   const Recipe turned = MakeRecipe("dynamic_int4", {R"(layers\.1\.mlp=f16)", "mlp=int8"});
-  EXPECT_THAT(turned.Resolve(Weights()).value(), ElementsAre(kInt4, kF32, kInt4, kInt8, kInt8, kF32));
+  EXPECT_THAT(SpecsOf(turned.Resolve(Weights())), ElementsAre(kInt4, kF32, kInt4, kInt8, kInt8, kF32));
 }
 
 TEST(RecipeTest, PatternsAreFoundAnywhereUnlessTied) {
-  EXPECT_THAT(MakeRecipe("f16", {"v_proj=int8"}).Resolve(Weights()).value(), ElementsAre(kF16, kF32, kInt8, kF16, kF16, kF32));
+  EXPECT_THAT(SpecsOf(MakeRecipe("f16", {"v_proj=int8"}).Resolve(Weights())), ElementsAre(kF16, kF32, kInt8, kF16, kF16, kF32));
   EXPECT_EQ(MakeRecipe("f16", {"^v_proj=int8"}).Resolve(Weights()).error().code, ErrorCode::kRecipeUnmatched);
   EXPECT_TRUE(MakeRecipe("f16", {R"(^model\..*v_proj\.weight$=int8)"}).Resolve(Weights()).has_value());
 }
@@ -89,11 +99,11 @@ TEST(RecipeTest, APatternMayHoldAnEqualsSign) {
 
 TEST(RecipeTest, SmallWeightsStayFloatWhenAPatternSweepsOverThem) {
   const Recipe recipe = MakeRecipe("dynamic_int4", {R"(layers\.0\.=int8)"});
-  EXPECT_THAT(recipe.Resolve(Weights()).value(), ElementsAre(kInt4, kF32, kInt8, kInt8, kInt4, kF32));
+  EXPECT_THAT(SpecsOf(recipe.Resolve(Weights())), ElementsAre(kInt4, kF32, kInt8, kInt8, kInt4, kF32));
 }
 
 TEST(RecipeTest, APatternForSmallWeightsOnlyIsRefusedUnlessItAsksForF32) {
-  const Result<std::vector<QuantSpec>> specs = MakeRecipe("dynamic_int4", {"norm=int8"}).Resolve(Weights());
+  const Result<std::vector<ResolvedWeight>> specs = MakeRecipe("dynamic_int4", {"norm=int8"}).Resolve(Weights());
   ASSERT_FALSE(specs.has_value());
   EXPECT_EQ(specs.error().code, ErrorCode::kRecipeUnmatched);
   EXPECT_THAT(specs.error().message, HasSubstr("pattern \"norm\" (int8) matches 2 weights, all of them norms"));
@@ -104,11 +114,11 @@ TEST(RecipeTest, RulesMaySelectByClassOrByClassAndPattern) {
   const Recipe recipe{.name = "mixed",
                       .rules = {{.pattern = "", .classes = {QuantClass::kEmbedding, QuantClass::kFeedForward}, .spec = kInt8},
                                 {.pattern = "layers\\.1", .classes = {QuantClass::kFeedForward, QuantClass::kHead}, .spec = kInt4}}};
-  EXPECT_THAT(recipe.Resolve(Weights()).value(), ElementsAre(kInt8, kF32, kF32, kInt8, kInt4, kF32));
+  EXPECT_THAT(SpecsOf(recipe.Resolve(Weights())), ElementsAre(kInt8, kF32, kF32, kInt8, kInt4, kF32));
 }
 
 TEST(RecipeTest, APatternThatMatchesNothingIsRefused) {
-  const Result<std::vector<QuantSpec>> specs = MakeRecipe("dynamic_int4", {"dwon_proj=int8"}).Resolve(Weights());
+  const Result<std::vector<ResolvedWeight>> specs = MakeRecipe("dynamic_int4", {"dwon_proj=int8"}).Resolve(Weights());
   ASSERT_FALSE(specs.has_value());
   EXPECT_EQ(specs.error().code, ErrorCode::kRecipeUnmatched);
   EXPECT_THAT(specs.error().message, HasSubstr("dwon_proj"));
@@ -152,14 +162,52 @@ TEST(RecipeTest, TheRecipeAndItsResolutionPrintOneLineEach) {
   Recipe recipe = MakeRecipe("dynamic_int4", {R"(layers\.1\.=f16)"});
   recipe.rules.push_back({.pattern = "embed", .classes = {QuantClass::kEmbedding, QuantClass::kPerLayerEmbedding}, .spec = kInt8});
   EXPECT_EQ(FormatRecipe(recipe),
-            "recipe dynamic_int4\n"
-            "  int4  *\n"
-            "  f16   \"layers\\.1\\.\"\n"
-            "  int8  embedding,per_layer_embedding \"embed\"\n");
+            "recipe dynamic_int4, scales by absmax\n"
+            "  int4          *\n"
+            "  f16           \"layers\\.1\\.\"\n"
+            "  int8          embedding,per_layer_embedding \"embed\"\n");
   const std::vector<WeightToQuantize> weights = Weights();
   EXPECT_EQ(ResolvedRecipeText(std::span(weights).first(2), recipe.Resolve(weights).value()),
-            "int8  embedding           model.language_model.embed_tokens.weight\n"
-            "f32   small               model.language_model.layers.0.input_layernorm.weight\n");
+            "int8 absmax embedding           model.language_model.embed_tokens.weight\n"
+            "f32  -      small               model.language_model.layers.0.input_layernorm.weight\n");
+}
+
+TEST(RecipeTest, TheMethodIsThatOfAllIntegerWeightsAndPrinted) {
+  Recipe recipe = MakeRecipe("dynamic_int4", {"v_proj=f16", "layers\\.0\\.mlp=int8"});
+  recipe.method = QuantMethod::kClip;
+  const std::vector<WeightToQuantize> weights = Weights();
+  const std::vector<ResolvedWeight> resolved = recipe.Resolve(weights).value();
+  for (const ResolvedWeight& weight : resolved) {
+    EXPECT_EQ(weight.spec.method, weight.spec.is_quantized() ? QuantMethod::kClip : QuantMethod::kAbsmax);
+  }
+  EXPECT_THAT(ResolvedRecipeText(weights, resolved), HasSubstr("int4 clip   embedding"));
+  EXPECT_THAT(FormatRecipe(recipe), HasSubstr("scales by clip"));
+}
+
+TEST(RecipeTest, BlockRecipesKeepTablesAndOddMatricesPerRowAndSayWhy) {
+  const std::vector<WeightToQuantize> weights = {{"embed", QuantClass::kEmbedding, 64},
+                                                 {"ple", QuantClass::kPerLayerEmbedding, 64},
+                                                 {"head", QuantClass::kHead, 64},
+                                                 {"odd", QuantClass::kAttention, 96},
+                                                 {"norm", QuantClass::kSmall, 5}};
+  const std::vector<ResolvedWeight> resolved = MakeRecipe("dynamic_int4_block64").Resolve(weights).value();
+  EXPECT_THAT(SpecsOf(resolved), ElementsAre(kInt4, kInt4, QuantSpec{.type = DType::kI4, .block_size = 64}, kInt4, kF32));
+  const std::string text = ResolvedRecipeText(weights, resolved);
+  EXPECT_THAT(text, HasSubstr("int4_block64 absmax head                head\n"));
+  EXPECT_THAT(text, HasSubstr("odd (rows of 96 columns are not whole blocks of 64)\n"));
+  EXPECT_THAT(text, HasSubstr("embed (tables are looked up by row"));
+}
+
+TEST(RecipeTest, ARequestForBlocksThatCannotBeIsRefused) {
+  const std::vector<WeightToQuantize> weights = {{"embed", QuantClass::kEmbedding, 64}, {"odd", QuantClass::kAttention, 96}};
+  for (const auto& [rule, message] : {std::pair("odd=int4_block64", "\"odd\" cannot be int4_block64: rows of 96 columns"),
+                                      std::pair("embed=int4_block32", "tables are looked up by row")}) {
+    const Result<std::vector<ResolvedWeight>> resolved = MakeRecipe("dynamic_int4", {rule}).Resolve(weights);
+    ASSERT_FALSE(resolved.has_value()) << rule;
+    EXPECT_EQ(resolved.error().code, ErrorCode::kQuantShape);
+    EXPECT_THAT(resolved.error().message, HasSubstr(message));
+  }
+  EXPECT_TRUE(MakeRecipe("dynamic_int4", {"odd=int4_block32"}).Resolve(weights).has_value());
 }
 
 }  // namespace

@@ -122,6 +122,33 @@ TEST(InPlaceIntegerTest, TheLongestRowsOfExtremeCodesDoNotOverflow) {
   }
 }
 
+// y = x weights + bias, weights in blocks; extreme codes often.
+Graph BlocksGraph(const Case& c, int64_t block_size) {
+  ToyGraph toy;
+  toy.Begin("main");
+  const TensorId x = toy.Input("x", DType::kF32, {c.rows, c.in});
+  const TensorId weights = toy.Blocks({c.out, c.in}, block_size, RandomFloats(c.out * c.in, 3));
+  std::vector<TensorId> inputs = {x, weights};
+  if (c.bias) inputs.push_back(toy.Floats({c.out}, RandomFloats(c.out, 4)));
+  toy.Output("y", toy.Op(OpKind::kFullyConnected, inputs, {c.rows, c.out}, FullyConnectedAttributes{}));
+  Graph graph = toy.Take();
+  graph.buffers[1].bytes = MakeMemorySource(ByteView(Codes(c, static_cast<uint32_t>(c.in))));  // 0: scales
+  return graph;
+}
+
+TEST(InPlaceIntegerTest, BlocksGiveTheBitsOfTheReferenceOnEveryInstructionSet) {
+  ForEachTarget([] {
+    for (const int64_t block_size : {32, 64, 128, 96, 256}) {
+      for (const int64_t blocks : {1, 2, 3, 7}) {
+        for (const int64_t rows : {1, 4, 6, 33}) {
+          const Case c{.type = DType::kI4, .rows = rows, .in = blocks * block_size, .out = 1 + rows % 5, .bias = blocks % 2 == 1};
+          ExpectReferenceBits(c, BlocksGraph(c, block_size), Activations(c), KernelKind::kNative, {1, 3});
+        }
+      }
+    }
+  });
+}
+
 TEST(InPlaceIntegerTest, WhatItDoesNotCoverRunsOnTheReferenceKernel) {
   ExpectReferenceBits({.type = DType::kI4, .rows = 3, .in = 7, .out = 5, .bias = true}, KernelKind::kReference);  // rows share bytes
   const Case c{.type = DType::kI8, .rows = 1, .in = 65537, .out = 1};

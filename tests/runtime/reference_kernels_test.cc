@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "runtime/kernels/reference/quantized_activation.h"
+#include "schema/base/half.h"
 #include "tests/testing/run_graph.h"
 #include "tests/testing/toy_graph.h"
 
@@ -285,6 +286,69 @@ TEST(FullyConnectedTest, QuantizesTheInputAsXnnpackDoes) {
   const float scale = 4.0F / 255;
   EXPECT_THAT(RunGraph(graph, {x}).value().floats(),
               ElementsAre(FloatNear((-64 * 7 + 191 * 1) * scale, 1e-6F), FloatNear((-64 * 7 - 191 * 6) * scale * 0.5F, 1e-6F)));
+}
+
+// Against float64 over the dequantized weights and the quantized activations: 3 blocks, so 3 additions and 2 products in float32.
+TEST(FullyConnectedTest, EveryBlockHasItsScale) {
+  constexpr int64_t kIn = 96;
+  constexpr int64_t kOut = 4;
+  ToyGraph toy;
+  toy.Begin("main");
+  std::vector<float> values = testing::RandomFloats(kIn * kOut, 5);
+  for (size_t i = 0; i < values.size(); ++i) values[i] *= std::ldexp(1.0F, static_cast<int>(i / 32 % 5) * 2 - 4);  // blocks of other sizes
+  const std::vector<float> x = testing::RandomFloats(kIn, 6);
+  const TensorId in = toy.Input("x", DType::kF32, {1, kIn});
+  const TensorId weights = toy.Blocks({kOut, kIn}, 32, values);
+  const Graph graph = Finish(toy, toy.Op(OpKind::kFullyConnected, {in, weights}, {1, kOut}, FullyConnectedAttributes{}));
+  const std::vector<float> out = RunGraph(graph, {x}).value().floats();
+  const RowQuantization row = reference::QuantizationOfRow(x);
+  for (int64_t channel = 0; channel < kOut; ++channel) {
+    double expected = 0;
+    double size = 0;
+    for (int64_t block = 0; block < 3; ++block) {
+      const auto first = static_cast<size_t>(channel * kIn + block * 32);
+      float largest = 0;
+      for (size_t i = first; i < first + 32; ++i) largest = std::max(largest, std::abs(values[i]));
+      const float scale = Bf16ToFloat(FloatToBf16(largest / 7.0F));
+      for (size_t i = 0; i < 32; ++i) {
+        const double code = std::clamp(static_cast<double>(std::nearbyint(values[first + i] / scale)), -8.0, 7.0);
+        const int32_t activation = reference::QuantizeActivation(x[static_cast<size_t>(block) * 32 + i], row) - row.zero_point;
+        const double product = code * static_cast<double>(scale) * activation * static_cast<double>(row.scale);
+        expected += product;
+        size += std::abs(product);
+      }
+    }
+    EXPECT_NEAR(static_cast<double>(out[static_cast<size_t>(channel)]), expected, 8 * 0x1p-24 * size) << channel;
+  }
+}
+
+TEST(FullyConnectedTest, ABlockScaleThatIsNoPositiveNumberIsRefused) {
+  for (const uint16_t bad : std::to_array<uint16_t>({0x0000, 0x03ff, 0x8400, 0x7c00, 0x7e00, 0xbc00})) {
+    ToyGraph toy;
+    toy.Begin("main");
+    const TensorId in = toy.Input("x", DType::kF32, {1, 64});
+    const TensorId weights = toy.Blocks({1, 64}, 32, testing::RandomFloats(64, 7));
+    Graph graph = Finish(toy, toy.Op(OpKind::kFullyConnected, {in, weights}, {1, 1}, FullyConnectedAttributes{}));
+    const std::array<uint16_t, 2> scales = {0x3c00, bad};
+    graph.buffers[0].bytes = MakeMemorySource(std::span<const uint16_t>(scales));
+    for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kInPlace}) {
+      const auto run = RunGraph(graph, {std::vector<float>(64, 1.0F)}, {.kernels = kernels});
+      ASSERT_FALSE(run.has_value()) << bad;
+      EXPECT_EQ(run.error().code, ErrorCode::kTfliteQuantization);
+      EXPECT_THAT(run.error().message, HasSubstr("of block 1"));
+    }
+  }
+}
+
+TEST(EmbeddingLookupTest, ATableInBlocksIsRefused) {
+  ToyGraph toy;
+  toy.Begin("main");
+  const TensorId ids = toy.Input("ids", DType::kI32, {1});
+  const TensorId table = toy.Blocks({3, 64}, 32, testing::RandomFloats(192, 8));
+  const Graph graph = Finish(toy, toy.Op(OpKind::kEmbeddingLookup, {ids, table}, {1, 64}));
+  const auto run = RunGraph(graph, {std::vector<int32_t>{1}});
+  ASSERT_FALSE(run.has_value());
+  EXPECT_EQ(run.error().code, ErrorCode::kKernelUnsupported);
 }
 
 TEST(FullyConnectedTest, ARowOfZerosGivesTheBias) {

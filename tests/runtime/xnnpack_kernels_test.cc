@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "runtime/kernels/native/narrow_matmul.h"
+#include "schema/base/half.h"
 #include "tests/testing/run_graph.h"
 #include "tests/testing/toy_graph.h"
 
@@ -262,6 +263,70 @@ TEST(XnnpackFullyConnectedTest, AgreesWithIntegerWeightsToTheLastBits) {
       }
     }
   }
+}
+
+Twin BlocksTwin(int64_t block_size, int64_t rows, int64_t in, int64_t out, bool bias) {
+  ToyGraph toy;
+  toy.Begin("main");
+  const TensorId x = toy.Input("x", DType::kF32, {1, rows, in});
+  std::vector<TensorId> inputs = {x, toy.Blocks({out, in}, block_size, RandomFloats(in * out, 10))};
+  if (bias) inputs.push_back(toy.Floats({out}, RandomFloats(out, 11)));
+  toy.Output("y", toy.Op(OpKind::kFullyConnected, inputs, {1, rows, out}, FullyConnectedAttributes{}));
+  return {.name = "blocks of " + std::to_string(block_size) + " " + ToString({rows, in, out}) + (bias ? " bias" : ""),
+          .graph = toy.Take(),
+          .inputs = {RandomFloats(rows * in, 12)}};
+}
+
+// Sums inside a block are exact; one float32 addition per block follows, of partial sums of about sqrt(in) in size, and XNNPACK adds what
+// the zero point makes of the weights apart from the rest: twice as many. A rounding is 2^-24 at most, they add up like a random walk; six
+// times that is allowed.
+TEST(XnnpackFullyConnectedTest, AgreesWithBlocksButForTheAdditionsOfTheirSums) {
+  for (const int64_t block_size : {32, 64, 128}) {
+    for (const int64_t rows : {1, 2, 5, 17}) {
+      for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{{128, 1}, {128, 33}, {384, 70}, {2048, 96}}) {
+        for (const bool bias : {false, true}) {
+          Twin twin = BlocksTwin(block_size, rows, in, out, bias);
+          twin.absolute = 6 * 0x1p-24F * std::sqrt(2.0F * static_cast<float>(in / block_size) * static_cast<float>(in));
+          ExpectTwins(twin);
+        }
+      }
+    }
+  }
+}
+
+TEST(XnnpackFullyConnectedTest, BlocksWhoseScalesAreNoBfloat16RunOnOurOwnKernel) {
+  Twin twin = BlocksTwin(32, 3, 64, 5, true);
+  std::vector<uint16_t> scales(10, FloatToF16(0.3F));
+  ASSERT_NE(Bf16ToFloat(FloatToBf16(F16ToFloat(scales[0]))), F16ToFloat(scales[0]));
+  twin.graph.buffers[0].bytes = MakeMemorySource(std::span<const uint16_t>(scales));
+  twin.kernel = KernelKind::kReference;
+  ExpectTwins(twin);
+}
+
+// Two matrices over the same integers, as two sizes of an elastic bundle have them: each has its own scales.
+TEST(XnnpackFullyConnectedTest, BlocksOfTheSameBytesAndOtherScalesArePackedApart) {
+  Twin twin = BlocksTwin(32, 3, 64, 5, false);
+  Subgraph& subgraph = twin.graph.subgraphs[0];
+  std::vector<uint16_t> scales(10, FloatToF16(0.25F));
+  Tensor other = subgraph.tensors[2];
+  Tensor other_scales = subgraph.tensors[1];
+  other_scales.buffer = static_cast<int32_t>(twin.graph.buffers.size());
+  twin.graph.buffers.push_back({MakeMemorySource(std::span<const uint16_t>(scales))});
+  subgraph.tensors.push_back(other_scales);
+  other.block_scales = static_cast<TensorId>(subgraph.tensors.size() - 1);
+  subgraph.tensors.push_back(other);
+  const auto weights = static_cast<TensorId>(subgraph.tensors.size() - 1);
+  Tensor sum = subgraph.tensors[3];
+  subgraph.tensors.push_back(sum);
+  subgraph.tensors.push_back(sum);
+  subgraph.ops.push_back(
+      {.kind = OpKind::kFullyConnected, .inputs = {0, weights}, .outputs = {weights + 1}, .attributes = FullyConnectedAttributes{}});
+  subgraph.ops.push_back({.kind = OpKind::kAdd, .inputs = {3, weights + 1}, .outputs = {weights + 2}, .attributes = {}});
+  subgraph.tensors[3].name = "one";
+  subgraph.outputs = {weights + 2};
+  twin.graph.signatures[0].outputs = {{"y", weights + 2}};
+  twin.absolute = 2e-6F;
+  ExpectTwins(twin);
 }
 
 TEST(XnnpackFullyConnectedTest, RowsOfUnusualRangesAreQuantizedAlike) {

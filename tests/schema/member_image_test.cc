@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "schema/base/half.h"
 #include "tests/testing/graph_samples.h"
 #include "tests/testing/toy_graph.h"
 
@@ -88,6 +89,28 @@ TEST(MemberImageTest, ConstantsOfEqualBytesAreOne) {
   const Graph c = graph(2.0F);
   const std::array<const Graph*, 3> graphs{&a, &b, &c};
   EXPECT_EQ(SharedConstants(BuildMemberImage(graphs).value()).size(), 2U);
+}
+
+TEST(BlockScalesTest, AreTheScalesOfTheirRowsAsHalves) {
+  const auto rows = std::make_shared<PatternRows>(10, 16, 3);  // of row r: (r + 1) / 16 three times
+  const std::shared_ptr<const RowSource> scales = MakeBlockScales(rows);
+  EXPECT_EQ(scales->num_rows(), 10);
+  EXPECT_EQ(scales->row_bytes(), 6U);
+  EXPECT_EQ(scales->scales_per_row(), 0);
+  EXPECT_EQ(scales->scales_of(), rows.get());
+  EXPECT_EQ(scales->origin(), rows->origin());
+  std::vector<std::byte> bytes(4 * 6);
+  ASSERT_TRUE(scales->ReadRows(3, 4, bytes, {}).has_value());
+  for (size_t i = 0; i < 12; ++i) {
+    EXPECT_EQ(F16ToFloat(LoadLittle<uint16_t>(bytes.data() + 2 * i)), static_cast<float>(3 + i / 3 + 1) / 16.0F) << i;
+  }
+  std::vector<std::byte> all(60);
+  ASSERT_TRUE(scales->Read(0, all).has_value());
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), all.begin() + 18));
+  EXPECT_EQ(scales->ReadRows(8, 3, std::span(bytes).first(18), {}).error().code, ErrorCode::kReadFailed);
+  const SharedBytes first = MakeFirstRows(scales, 4).value();
+  EXPECT_EQ(&first->storage(), scales.get());
+  EXPECT_EQ(first->size(), 24U);
 }
 
 TEST(FirstRowsTest, AreAViewOfTheWhole) {

@@ -426,17 +426,110 @@ INSTANTIATE_TEST_SUITE_P(
         {"AxisOutside", [](RawModel& m) { Scales(m).axis = 2; }, ErrorCode::kTfliteQuantization, "dimension 2"},
         {"AxisOfOtherLength", [](RawModel& m) { Scales(m).axis = 1; }, ErrorCode::kTfliteQuantization, "dimension 1"},
         {"QuantizedActivation", [](RawModel& m) { At(m, 2).quantization = Scales(m); }, ErrorCode::kTfliteQuantization, "3 scales"},
-        {"Blockwise",
-         [](RawModel& m) {
-           Scales(m).scales.clear();
-           Scales(m).zero_points.clear();
-           Scales(m).details = tflite::QuantizationDetails::BlockwiseQuantization;
-         },
-         ErrorCode::kTfliteTypeUnsupported, "block-wise"},
-        {"BlockwiseBesideScales", [](RawModel& m) { Scales(m).details = tflite::QuantizationDetails::BlockwiseQuantization; },
-         ErrorCode::kTfliteTypeUnsupported, "block-wise"},
         {"DetailsOfUnknownKind", [](RawModel& m) { Scales(m).details = static_cast<tflite::QuantizationDetails>(3); },
          ErrorCode::kTfliteTypeUnsupported, "details"},
+    }),
+    NameOfLie);
+
+// The weights become int4 [3, 64] in blocks of 32, with tensor 5 for their scales.
+RawModel InBlocks() {
+  RawModel m = HonestModel();
+  At(m, 0).shape = {1, 2, 64};
+  testing::RawTfliteTensor& weights = At(m, 1);
+  weights.type = 17;
+  weights.shape = {3, 64};
+  weights.quantization = testing::RawQuantization{.scales = {}, .zero_points = {}};
+  weights.quantization->details = tflite::QuantizationDetails::BlockwiseQuantization;
+  weights.quantization->blocks = {5, -1, 32};
+  weights.buffer = static_cast<uint32_t>(m.buffers.size());
+  m.buffers.push_back({.data = std::vector<uint8_t>(96, 0x71)});
+  m.subgraphs[0].tensors.push_back({.name = "scales",
+                                    .type = 1,
+                                    .shape = {3, 2},
+                                    .buffer = static_cast<uint32_t>(m.buffers.size()),
+                                    .quantization = {},
+                                    .shape_signature = {}});
+  m.buffers.push_back({.data = std::vector<uint8_t>(12, 0x3c)});
+  return m;
+}
+
+TEST(TfliteTest, BlocksOfOthersAreReadAndBlocksOfOursComeBackEqual) {
+  const std::string bytes = InBlocks().Bytes();
+  const Graph graph = MustRead(AsBytes(bytes));
+  const Subgraph& subgraph = graph.subgraphs[0];
+  EXPECT_EQ(subgraph.tensors[1].block_scales, 5);
+  EXPECT_EQ(BlockSizeOf(subgraph, subgraph.tensors[1]), 32);
+  EXPECT_EQ(BlockSizeOf(subgraph, subgraph.tensors[0]), 0);
+  EXPECT_TRUE(GraphsEqual(graph, MustRead(MustSerialize(graph))).value());
+
+  ToyGraph toy;
+  for (const char* key : {"first", "second"}) {
+    toy.Begin(key);
+    const TensorId x = toy.Input("x", DType::kF32, {2, 256});
+    const TensorId weights = toy.Blocks({9, 256}, 64, RandomFloats(9 * 256, 3));
+    toy.Output("y", toy.Op(OpKind::kFullyConnected, {x, weights}, {2, 9}, FullyConnectedAttributes{.keep_num_dims = true}));
+  }
+  const Graph ours = toy.Take();
+  const std::vector<std::byte> member = MustSerialize(ours);
+  EXPECT_TRUE(GraphsEqual(ours, MustRead(member)).value());
+  const tflite::Model& model = *tflite::GetModel(member.data());
+  const auto* details = model.subgraphs()->Get(0)->tensors()->Get(2)->quantization();
+  ASSERT_EQ(details->details_type(), tflite::QuantizationDetails::BlockwiseQuantization);
+  EXPECT_EQ(details->details_as_BlockwiseQuantization()->zero_points(), -1);
+  EXPECT_EQ(details->details_as_BlockwiseQuantization()->block_size(), 64);
+  EXPECT_EQ(details, model.subgraphs()->Get(1)->tensors()->Get(2)->quantization());  // one table serves both
+}
+
+class TfliteBlockLieTest : public ::testing::TestWithParam<Lie> {};
+
+TEST_P(TfliteBlockLieTest, IsRefused) {
+  RawModel model = InBlocks();
+  GetParam().tell(model);
+  const Result<Graph> graph = ReadTflite(MakeMemorySource(AsBytes(model.Bytes())));
+  ASSERT_FALSE(graph.has_value());
+  EXPECT_EQ(graph.error().code, GetParam().code) << graph.error().message;
+  EXPECT_THAT(graph.error().message, HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Blocks, TfliteBlockLieTest,
+    ::testing::ValuesIn(std::vector<Lie>{
+        {"DetailsMissing", [](RawModel& m) { Scales(m).no_details = true; }, ErrorCode::kTfliteTypeUnsupported, "details of kind 2"},
+        {"ZeroPoints", [](RawModel& m) { Scales(m).blocks[1] = 5; }, ErrorCode::kTfliteTypeUnsupported, "zero points of blocks"},
+        {"ScalesNegative", [](RawModel& m) { Scales(m).blocks[0] = -1; }, ErrorCode::kTfliteReference, "tensor -1"},
+        {"ScalesOutside", [](RawModel& m) { Scales(m).blocks[0] = 6; }, ErrorCode::kTfliteReference, "tensor 6, which does not exist"},
+        {"ScalesAreTheWeights", [](RawModel& m) { Scales(m).blocks[0] = 1; }, ErrorCode::kTfliteQuantization, "do not go together"},
+        {"ScalesAreNoConstant", [](RawModel& m) { At(m, 5).buffer = 0; }, ErrorCode::kTfliteQuantization, "f16 constants"},
+        {"ScalesOfF32",
+         [](RawModel& m) {
+           At(m, 5).type = 0;
+           m.buffers.back().data.resize(24);
+         },
+         ErrorCode::kTfliteQuantization, "f32 [3,2]"},
+        {"ScalesOfOtherRows",
+         [](RawModel& m) {
+           At(m, 5).shape = {2, 2};
+           m.buffers.back().data.resize(8);
+         },
+         ErrorCode::kTfliteQuantization, "f16 [2,2]"},
+        {"ScalesOfOneDimension", [](RawModel& m) { At(m, 5).shape = {6}; }, ErrorCode::kTfliteQuantization, "do not go together"},
+        {"BlockSizeOther", [](RawModel& m) { Scales(m).blocks[2] = 64; }, ErrorCode::kTfliteQuantization, "blocks of 64"},
+        {"BlockSizeZero", [](RawModel& m) { Scales(m).blocks[2] = 0; }, ErrorCode::kTfliteQuantization, "blocks of 0"},
+        {"BlockSizeNegative", [](RawModel& m) { Scales(m).blocks[2] = -32; }, ErrorCode::kTfliteQuantization, "blocks of -32"},
+        {"BlocksTooSmall",
+         [](RawModel& m) {
+           Scales(m).blocks[2] = 16;
+           At(m, 5).shape = {3, 4};
+           m.buffers.back().data.resize(24);
+         },
+         ErrorCode::kTfliteQuantization, "for blocks of 32 columns"},
+        {"WeightsOfInt8",
+         [](RawModel& m) {
+           At(m, 1).type = 9;
+           m.buffers[At(m, 1).buffer].data.resize(192);
+         },
+         ErrorCode::kTfliteQuantization, "block scales of i8"},
+        {"WeightsNoConstant", [](RawModel& m) { At(m, 1).buffer = 0; }, ErrorCode::kTfliteQuantization, "constant i4 matrices"},
     }),
     NameOfLie);
 

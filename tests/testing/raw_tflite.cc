@@ -29,7 +29,10 @@ Offset<tflite::QuantizationParameters> Build(FlatBufferBuilder& b, const RawQuan
   const auto scales = b.CreateVector(from.scales);
   const auto zero_points = b.CreateVector(from.zero_points);
   Offset<void> details;
-  if (from.details != tflite::QuantizationDetails::NONE) details = tflite::CreateBlockwiseQuantization(b, 0, -1, 32).Union();
+  const auto& [block_scales, block_zero_points, block_size] = from.blocks;
+  if (from.details != tflite::QuantizationDetails::NONE && !from.no_details) {
+    details = tflite::CreateBlockwiseQuantization(b, block_scales, block_zero_points, block_size).Union();
+  }
   return tflite::CreateQuantizationParameters(b, 0, 0, scales, zero_points, from.details, details, from.axis);
 }
 

@@ -24,6 +24,8 @@ struct RawQuantization {
   std::vector<int64_t> zero_points;
   int32_t axis = 0;
   tflite::QuantizationDetails details = tflite::QuantizationDetails::NONE;
+  std::array<int32_t, 3> blocks = {0, -1, 32};  // of block-wise details: scales, zero points, size
+  bool no_details = false;                      // the kind without its table
 };
 
 struct RawTfliteTensor {

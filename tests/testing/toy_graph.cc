@@ -89,6 +89,22 @@ TensorId ToyGraph::Quantized(DType type, Shape shape, std::span<const float> val
                     .quantization = static_cast<int32_t>(graph_.quantizations.size()) - 1});
 }
 
+TensorId ToyGraph::Blocks(Shape shape, int64_t block_size, std::span<const float> values) {
+  std::vector<float> scales;
+  std::vector<std::byte> packed(values.size() / 2);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i % static_cast<size_t>(block_size) == 0) {
+      float largest = 0.0F;
+      for (const float value : values.subspan(i, static_cast<size_t>(block_size))) largest = std::max(largest, std::abs(value));
+      scales.push_back(std::max(Bf16ToFloat(FloatToBf16(largest / 7.0F)), 0x1p-14F));
+    }
+    const auto code = static_cast<uint32_t>(static_cast<int32_t>(std::clamp(std::nearbyint(values[i] / scales.back()), -8.0F, 7.0F)));
+    packed[i / 2] |= static_cast<std::byte>((code & 0xFU) << (i % 2 == 0 ? 0U : 4U));
+  }
+  const TensorId block_scales = Halves({shape[0], shape[1] / block_size}, scales);
+  return AddTensor({.name = {}, .type = DType::kI4, .shape = std::move(shape), .buffer = AddBuffer(packed), .block_scales = block_scales});
+}
+
 TensorId ToyGraph::SameConstant(int32_t subgraph, TensorId id) {
   Tensor tensor = graph_.subgraphs[static_cast<size_t>(subgraph)].tensors[static_cast<size_t>(id)];
   return AddTensor(std::move(tensor));

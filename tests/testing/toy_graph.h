@@ -35,6 +35,8 @@ class ToyGraph {
   TensorId Halves(Shape shape, std::span<const float> values);
   // Symmetric integers with a scale per row: |largest| of a row / 7 or / 127. type: kI4 or kI8.
   TensorId Quantized(DType type, Shape shape, std::span<const float> values);
+  // i4 [rows, columns] with a scale per block: |largest| / 7, rounded to a number that float16 and bfloat16 hold.
+  TensorId Blocks(Shape shape, int64_t block_size, std::span<const float> values);
   // A tensor of this subgraph over the same bytes (and scales) as one of an earlier subgraph.
   TensorId SameConstant(int32_t subgraph, TensorId id);
 

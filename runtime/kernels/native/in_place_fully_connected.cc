@@ -96,6 +96,7 @@ StepPtr MakeInteger(const OpContext& context, const FullyConnectedShape& shape) 
   const BoundTensor& weights = context.in(1);
   IntegerProduct product{.bits = weights.type == DType::kI4 ? 4 : 8, .in = shape.in, .out = shape.out, .weights = weights.data};
   product.scales = weights.scales;
+  product.block_size = weights.block_size;
   if (context.has_input(2)) product.bias = context.in(2).as<float>();
   return std::make_unique<IntegerStep>(product, shape.rows, context.in(0).as<float>(), context.out().out<float>(), context.threads);
 }

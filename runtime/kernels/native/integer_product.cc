@@ -122,6 +122,58 @@ void MultiplyRows(const IntegerProduct& product, int64_t row, int64_t first, int
   }
 }
 
+// Sums of blocks: a row of weights is a row of short rows, each with its scale. A block is 8 lanes or a multiple of it, so a vector never
+// holds parts of two.
+template <int kRows>
+void MultiplyBlocks(const IntegerProduct& product, int64_t row, int64_t first, int64_t count) {
+  const hn::CappedTag<int16_t, 8> d16;
+  const hn::RepartitionToWide<decltype(d16)> d32;
+  const hn::Repartition<uint8_t, decltype(d16)> d8;
+  const int64_t plane_length = PlaneLength(product.in, 4);
+  const int64_t row_length = 4 * plane_length;
+  const int16_t* planes = product.planes + row * row_length;
+  const auto step = static_cast<int64_t>(hn::Lanes(d16));
+  const int64_t block_lanes = product.block_size / 4;
+  const int64_t blocks = product.in / product.block_size;
+  for (int64_t channel = first; channel < first + count; ++channel) {
+    const auto* weights = reinterpret_cast<const uint8_t*>(product.weights + channel * product.in / 2);
+    const float* scales = product.scales.data() + channel * blocks;
+    float totals[kRows] = {};
+    for (int64_t block = 0; block < blocks; ++block) {
+      auto sum0 = hn::Zero(d32);
+      auto sum1 = hn::Zero(d32);
+      auto sum2 = hn::Zero(d32);
+      auto sum3 = hn::Zero(d32);
+      for (int64_t lane = block * block_lanes; lane < (block + 1) * block_lanes; lane += step) {
+        const auto four = hn::BitCast(d16, hn::LoadU(d8, weights + 2 * lane));
+        const auto add = [&](auto weight, int64_t plane) HWY_ATTR {
+          const int16_t* codes = planes + plane * plane_length + lane;
+          sum0 = hn::Add(sum0, hn::WidenMulPairwiseAdd(d32, weight, hn::LoadU(d16, codes)));
+          if constexpr (kRows > 1) {
+            sum1 = hn::Add(sum1, hn::WidenMulPairwiseAdd(d32, weight, hn::LoadU(d16, codes + row_length)));
+            sum2 = hn::Add(sum2, hn::WidenMulPairwiseAdd(d32, weight, hn::LoadU(d16, codes + 2 * row_length)));
+            sum3 = hn::Add(sum3, hn::WidenMulPairwiseAdd(d32, weight, hn::LoadU(d16, codes + 3 * row_length)));
+          }
+        };
+        add(hn::ShiftRight<12>(hn::ShiftLeft<12>(four)), 0);
+        add(hn::ShiftRight<12>(hn::ShiftLeft<8>(four)), 1);
+        add(hn::ShiftRight<12>(hn::ShiftLeft<4>(four)), 2);
+        add(hn::ShiftRight<12>(four), 3);
+      }
+      totals[0] += static_cast<float>(hn::ReduceSum(d32, sum0)) * scales[block];
+      if constexpr (kRows > 1) {
+        totals[1] += static_cast<float>(hn::ReduceSum(d32, sum1)) * scales[block];
+        totals[2] += static_cast<float>(hn::ReduceSum(d32, sum2)) * scales[block];
+        totals[3] += static_cast<float>(hn::ReduceSum(d32, sum3)) * scales[block];
+      }
+    }
+    const float bias = product.bias == nullptr ? 0.0F : product.bias[channel];
+    for (int64_t i = 0; i < kRows; ++i) {
+      product.result[(row + i) * product.out + channel] = totals[i] * product.row_scales[row + i] + bias;
+    }
+  }
+}
+
 // Four rows share what is done to a weight; the channels of a call are few enough to stay in the cache for the next four.
 template <int kBits>
 void MultiplyBits(const IntegerProduct& product, int64_t first, int64_t count) {
@@ -130,7 +182,14 @@ void MultiplyBits(const IntegerProduct& product, int64_t first, int64_t count) {
   for (; row < product.rows; ++row) MultiplyRows<kBits, 1>(product, row, first, count);
 }
 
+void MultiplyAllBlocks(const IntegerProduct& product, int64_t first, int64_t count) {
+  int64_t row = 0;
+  for (; row + 4 <= product.rows; row += 4) MultiplyBlocks<4>(product, row, first, count);
+  for (; row < product.rows; ++row) MultiplyBlocks<1>(product, row, first, count);
+}
+
 void MultiplyChannelsImpl(const IntegerProduct& product, int64_t first, int64_t count) {
+  if (product.block_size > 0) return MultiplyAllBlocks(product, first, count);
   product.bits == 4 ? MultiplyBits<4>(product, first, count) : MultiplyBits<8>(product, first, count);
 }
 

@@ -19,12 +19,15 @@ struct IntegerProduct {
   int64_t in = 0;                      // at most 65536: 255 * 128 per product, sums fit int32; even for i4, so that rows are whole bytes
   int64_t out = 0;                     // channels
   const std::byte* weights = nullptr;  // [out, in] packed, exactly these bytes are read
-  std::span<const float> scales;       // one, or [out]
+  std::span<const float> scales;       // one, or [out], or [out, in / block_size]
+  int64_t block_size = 0;              // of i4: a multiple of 32 columns that share a scale, or 0
   const float* bias = nullptr;         // [out] or null
   const int16_t* planes = nullptr;     // [rows, PlanesLength(in, bits)], see FillPlanes
   const float* row_scales = nullptr;   // [rows] RowQuantization::scale
   float* result = nullptr;             // [rows, out]
 };
+// What channel c of row r becomes: fma(row scale * sum, scale, bias), or with blocks row scale * (sum0 * scale0 + sum1 * scale1 + ...) +
+// bias, rounded after every operation.
 
 // int16 values of one row of activations: all planes, each padded with zeros to whole vectors.
 int64_t PlanesLength(int64_t in, int bits);
