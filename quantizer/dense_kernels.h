@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace taskpress {
 
@@ -50,6 +51,13 @@ inline void MultiplyCorner(const DenseKernels& kernels, const float* a, const fl
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) c[i * c_stride + j] = whole[static_cast<size_t>(i * kPanelWidth + j)];
   }
+}
+
+// Row and column (row >= column) of the number-th tile of a lower triangle, counted row by row.
+[[nodiscard]] constexpr std::pair<int64_t, int64_t> LowerTile(int64_t number) {
+  int64_t row = 0;
+  while (number > row) number -= ++row;
+  return {row, number};
 }
 
 [[nodiscard]] constexpr int64_t NumPanels(int64_t columns) { return (columns + kPanelWidth - 1) / kPanelWidth; }

@@ -29,13 +29,6 @@ double StepSquared(std::span<const float> row) {
   return step * step;
 }
 
-// Row and column groups (row >= column) of the number-th tile, counted row by row.
-std::pair<int64_t, int64_t> TileOf(int64_t number) {
-  int64_t row = 0;
-  while (number > row) number -= ++row;
-  return {row, number};
-}
-
 }  // namespace
 
 Result<SecondMoments> MakeMoments(int64_t columns, MomentKind kind) {
@@ -191,7 +184,7 @@ Status MomentAccumulator::AddBlock(const RowWork& work) {
 Status MomentAccumulator::AddProducts(const RowWork& work) {
   const int64_t groups = (NumPanels(moments_.columns) + kGroupPanels - 1) / kGroupPanels;
   return ForEachRowBlock(groups * (groups + 1) / 2, 1, work, [&](const RowRange& range) {
-    const auto [row_group, column_group] = TileOf(range.first_row);
+    const auto [row_group, column_group] = LowerTile(range.first_row);
     return AddTile(row_group, column_group);
   });
 }
