@@ -337,11 +337,11 @@ TEST(Gptq, RefittedScalesAreThoseOfLeastSquares) {
 }
 
 TEST(Gptq, HasTheSameBytesForAnyThreadsSplitKernelsAndInstructionSet) {
-  constexpr int64_t kColumns = 320;
-  constexpr int64_t kRows = 101;
+  constexpr int64_t kColumns = 288;
+  constexpr int64_t kRows = 67;
   const SecondMoments moments = MomentsOf(CorrelatedInputs(900, kColumns, 21), kColumns);
   const std::vector<float> values = Weights(kRows, kColumns, 22);
-  for (const int64_t block : {int64_t{0}, int64_t{32}, int64_t{160}}) {
+  for (const int64_t block : {int64_t{0}, int64_t{32}, int64_t{144}}) {
     const GptqFactor factor = FactorOf(moments, {.act_order = block == 0});
     GptqGrid grid{.block_size = block, .refit_scales = true};
     if (block != 0) {
@@ -360,13 +360,12 @@ TEST(Gptq, HasTheSameBytesForAnyThreadsSplitKernelsAndInstructionSet) {
       EXPECT_EQ(out.result.plain_rows, plain.result.plain_rows);
       EXPECT_EQ(out.result.refitted_scales, plain.result.refitted_scales);
     };
-    ForEachTarget([&] {
-      expect_equal(Quantize(factor, grid, values, scales, {.threads = 1}));
-      expect_equal(Quantize(factor, grid, values, scales, {.threads = 2}));
-    });
+    ForEachTarget([&] { expect_equal(Quantize(factor, grid, values, scales, {.threads = 2})); });
+    expect_equal(Quantize(factor, grid, values, scales, {.threads = 1}));
+    expect_equal(Quantize(factor, grid, values, scales, {.threads = 3}));
     // Rows one by one.
     const size_t blocks = scales.size() / kRows;
-    for (const size_t row : {0U, 31U, 100U}) {
+    for (const size_t row : {0U, 31U, 66U}) {
       const std::vector<float> one(values.begin() + static_cast<ptrdiff_t>(row) * kColumns,
                                    values.begin() + static_cast<ptrdiff_t>(row + 1) * kColumns);
       const std::vector<float> own(scales.begin() + static_cast<ptrdiff_t>(row * blocks),

