@@ -22,7 +22,7 @@ namespace taskpress {
 
 struct GptqOptions {
   // The diagonal becomes H_jj (1 + own_damping) + damping * mean + added_diagonal + extra_diagonal[j]; the mean is over columns that are
-  // not dead. All >= 0. Few tokens per column want more: the research on this found 1 % of the mean too little below 4 tokens per column.
+  // not dead. All >= 0. With fewer than about four tokens per column 1 % of the mean is too little.
   double damping = 0.01;
   double own_damping = 0;
   double added_diagonal = 0;                    // in units of the sums, such as activation_step2 / 12
