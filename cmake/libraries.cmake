@@ -17,6 +17,7 @@ find_package(CLI11 REQUIRED)
 find_program(FLATC flatc REQUIRED)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 pkg_check_modules(HIGHWAY REQUIRED IMPORTED_TARGET libhwy)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 
 # XNNPACK ships neither a CMake package nor a pkg-config file.
 find_path(XNNPACK_INCLUDE xnnpack.h REQUIRED)
