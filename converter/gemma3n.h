@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "converter/folds.h"
 #include "converter/text_model.h"
 #include "converter/weight_table.h"
 #include "schema/json.h"
@@ -13,6 +14,7 @@ namespace taskpress {
 // config.json of model_type gemma3n or gemma3n_text. Errors: ParseTextConfig().
 Result<TextConfig> ParseGemma3nConfig(const Json& config);
 std::span<const WeightRow> Gemma3nWeightTable();
+std::span<const FoldRow> Gemma3nFoldTable();
 Value Gemma3nDecoder(BlockContext& c, const DecoderInputs& inputs, KvCaches& caches);
 
 }  // namespace taskpress

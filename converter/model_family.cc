@@ -16,6 +16,7 @@ std::span<const ModelFamily> ModelFamilies() {
        .parse_config = ParseGemma3nConfig,
        .add_gguf_fields = AddGemma3nFields,
        .weights = Gemma3nWeightTable(),
+       .folds = Gemma3nFoldTable(),
        .decoder = Gemma3nDecoder,
        .has_per_layer_embedder = true},
       {.name = "gemma3",
@@ -24,6 +25,7 @@ std::span<const ModelFamily> ModelFamilies() {
        .parse_config = ParseGemma3Config,
        .add_gguf_fields = AddGemma3Fields,
        .weights = Gemma3WeightTable(),
+       .folds = Gemma3FoldTable(),
        .decoder = Gemma3Decoder,
        .has_per_layer_embedder = false},
   }};

@@ -7,6 +7,7 @@
 #include <span>
 #include <string_view>
 
+#include "converter/folds.h"
 #include "converter/text_config.h"
 #include "converter/text_model.h"
 #include "converter/weight_table.h"
@@ -25,6 +26,7 @@ struct ModelFamily {
   // Adds the family's own fields to the config.json that a GGUF file's metadata amounts to.
   Status (*add_gguf_fields)(const GgufFields& fields, Json& config);
   std::span<const WeightRow> weights;
+  std::span<const FoldRow> folds;
   DecoderFigure decoder;
   bool has_per_layer_embedder;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "converter/chat_metadata.h"
+#include "converter/choose_folds.h"
 #include "converter/elastic.h"
 #include "converter/lora.h"
 #include "converter/matformer.h"
@@ -64,6 +65,14 @@ Status NoteAdapterEffect(std::span<const std::string> changed, const TextConfig&
   return {};
 }
 
+InputStrengths StrengthsOf(const std::shared_ptr<const Calibration>& calibration) {
+  if (calibration == nullptr) return {};
+  return [calibration](const std::string& weight, int64_t columns) -> Result<std::vector<float>> {
+    if (!calibration->Has(weight)) return std::vector<float>();
+    return calibration->Strengths({.weight = weight, .first_column = 0, .columns = columns, .factors = {}});
+  };
+}
+
 }  // namespace
 
 Result<PreparedModel> PrepareModel(const std::filesystem::path& checkpoint, const PrepareOptions& options) {
@@ -95,7 +104,14 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   const std::shared_ptr<const Checkpoint> tensors = TRY(SliceCheckpoint(std::move(merged.checkpoint), stored, slice));
   TextWeights weights = TRY(TextWeights::Bind(tensors, model.config));
   model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
+  weights.SetCalibration(options.calibration);
   TRY(weights.ApplyRecipe(options.recipe));
+  if (options.choose_folds) {
+    TRY(weights.SetFolds(TRY(ChooseFolds(weights, model.config, options.fold_names, StrengthsOf(options.calibration), options.work))));
+    model.notes.push_back(Format("{} folds rescale channels; the float model is the same function", weights.folds().size()));
+  } else {
+    TRY(weights.SetFolds(options.folds));
+  }
   model.resolved_recipe = weights.resolved_recipe();
   model.graphs.embedder = TRY(BuildEmbedder(model.config, weights));
   if (model.config.family->has_per_layer_embedder) model.graphs.per_layer_embedder = TRY(BuildPerLayerEmbedder(model.config, weights));

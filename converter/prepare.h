@@ -4,14 +4,18 @@
 #define TASKPRESS_CONVERTER_PREPARE_H_
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "converter/calibration.h"
+#include "converter/folds.h"
 #include "converter/model_files.h"
 #include "converter/text_config.h"
 #include "converter/text_model.h"
 #include "converter/text_weights.h"
 #include "converter/weight_table.h"
+#include "quantizer/parallel_rows.h"
 #include "quantizer/recipe.h"
 #include "runtime/session.h"
 #include "schema/base/error.h"
@@ -22,6 +26,12 @@ namespace taskpress {
 
 struct PrepareOptions {
   Recipe recipe;
+  bool choose_folds = false;                 // rescale channels where that makes rounding cheaper, see ChooseFolds()
+  std::vector<std::string> fold_names = {};  // only rows of the family\'s table with these names; empty: all of them
+  std::vector<Fold> folds = {};              // these folds instead
+  RowWork work = {};                         // for what is read before anything is written
+  // Of the checkpoint and slice, see Calibrate(); null: none. Kept by the rows that are made later.
+  std::shared_ptr<const Calibration> calibration = {};
   TextModelOptions model;
   std::string slice = "e4b";  // MatFormer slice, see ResolveSlice(); cut after the adapter was merged
   // Further slices over the same weights, each inside `slice`; not empty: an elastic bundle. FORMATS, rule E12.

@@ -90,6 +90,7 @@ Result<Graph> BuildPrefillDecode(const TextConfig& config, TextWeights& weights,
     BuildSignature(c, {.key = Format("score_{}", tokens), .tokens = tokens, .logits = true}, options);
   }
   builder.AddMetadata("taskpress.recipe", weights.resolved_recipe());
+  if (!weights.folds().empty()) builder.AddMetadata(std::string(kFoldsEntry), EncodeFolds(weights.folds()));
   return builder.Finish();
 }
 

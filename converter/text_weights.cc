@@ -6,6 +6,7 @@
 #include <set>
 
 #include "converter/model_family.h"
+#include "quantizer/gptq_source.h"
 #include "schema/base/text.h"
 
 namespace taskpress {
@@ -76,6 +77,21 @@ void Transform(WeightTransform transform, const TextConfig& config, std::span<fl
   }
 }
 
+// Rows from `first_row` on, columns from `first_column` on.
+void Scale(const WeightScaling& scaling, int64_t first_row, int64_t columns, int64_t first_column, std::span<float> values) {
+  const auto width = static_cast<size_t>(columns);
+  for (size_t row = 0; row * width < values.size(); ++row) {
+    const std::span<float> part = values.subspan(row * width, width);
+    if (!scaling.rows.empty()) {
+      const float factor = scaling.rows[static_cast<size_t>(first_row) + row];
+      for (float& value : part) value *= factor;
+    }
+    if (scaling.columns.empty()) continue;
+    const float* factors = scaling.columns.data() + first_column;
+    for (size_t c = 0; c < width; ++c) part[c] *= factors[c];
+  }
+}
+
 }  // namespace
 
 Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoint, const TextConfig& config) {
@@ -135,7 +151,11 @@ Status TextWeights::ApplyRecipe(const Recipe& recipe) {
     all.push_back({.name = name, .quant_class = bound.row->quant_class, .columns = MatrixColumns(bound.tensor->shape)});
   }
   all.push_back({.name = std::string(kHead), .quant_class = QuantClass::kHead, .columns = config_.hidden_size});
-  const std::vector<ResolvedWeight> resolved = TRY(recipe.Resolve(all));
+  std::vector<ResolvedWeight> resolved = TRY(recipe.Resolve(all));
+  for (size_t i = 0; i < all.size(); ++i) {
+    const bool known = calibration_ != nullptr && calibration_->Has(all[i].name);
+    if (resolved[i].spec.method == QuantMethod::kGptq && !known) resolved[i].spec.method = QuantMethod::kClip;
+  }
   for (size_t i = 0; i < all.size(); ++i) specs_[all[i].name] = {all[i].quant_class, resolved[i].spec};
   resolved_recipe_ = ResolvedRecipeText(all, resolved);
   const auto blocks = std::ranges::count_if(resolved, [](const ResolvedWeight& weight) { return weight.spec.block_size > 0; });
@@ -159,7 +179,69 @@ Result<std::vector<float>> TextWeights::Floats(const std::string& name) const {
     if (!std::isfinite(value)) return Fail(ErrorCode::kWeightValue, "\"{}\" holds {}", bound->tensor->name, value);
   }
   Transform(bound->row->transform, config_, values);
+  if (const auto scaling = scalings_.find(name); scaling != scalings_.end()) {
+    Scale(*scaling->second, 0, MatrixColumns(shape), 0, values);
+  }
   return values;
+}
+
+FloatRowReader TextWeights::Reader(const Bound& bound, const std::string& scaling_name, int64_t first_column, int64_t columns) const {
+  const auto found = scalings_.find(scaling_name);
+  const std::shared_ptr<const WeightScaling> scaling = found == scalings_.end() ? nullptr : found->second;
+  return [checkpoint = checkpoint_, tensor = bound.tensor, scaling, first_column, columns](int64_t first_row, int64_t count,
+                                                                                           std::span<float> values) -> Status {
+    const RowBlock block{.first_row = first_row, .num_rows = count, .first_column = first_column, .num_columns = columns};
+    TRY(checkpoint->ReadRows(*tensor, block, values));
+    if (scaling != nullptr) Scale(*scaling, first_row, columns, first_column, values);
+    return {};
+  };
+}
+
+Result<WeightFloats> TextWeights::FloatsOf(const std::string& name) const {
+  const bool head = name == kHead;
+  const Bound* bound = Find(head ? std::string(kEmbedding) : name);
+  if (bound == nullptr) return Fail(ErrorCode::kWeightsMismatch, "weight \"{}\" is not in the table", name);
+  const Shape& shape = bound->tensor->shape;
+  const int64_t columns = MatrixColumns(shape);
+  return WeightFloats{
+      .num_rows = head ? config_.text_vocab_size : MatrixRows(shape), .columns = columns, .read = Reader(*bound, name, 0, columns)};
+}
+
+QuantSpec TextWeights::SpecOf(const std::string& name) const {
+  const auto found = specs_.find(name);
+  return found == specs_.end() ? QuantSpec{.type = DType::kF32} : found->second.second;
+}
+
+Status TextWeights::SetFolds(std::vector<Fold> folds) {
+  for (auto& [name, scaling] : TRY(ScalingsOf(folds, config_))) {
+    scalings_[name] = std::make_shared<const WeightScaling>(std::move(scaling));
+  }
+  folds_ = std::move(folds);
+  return {};
+}
+
+Status TextWeights::Calibrate(const Part& part, QuantizedRowsInput& rows) const {
+  const QuantSpec spec = rows.spec;
+  const bool asks = spec.is_quantized() && spec.method != QuantMethod::kAbsmax;
+  if (!asks || calibration_ == nullptr || !calibration_->Has(part.spec_name)) return {};
+  CalibratedInputs inputs{.weight = part.spec_name, .first_column = part.first_column, .columns = part.columns, .factors = {}};
+  if (const auto scaling = scalings_.find(part.spec_name); scaling != scalings_.end() && !scaling->second->columns.empty()) {
+    const std::span<const float> all = scaling->second->columns;
+    const std::span<const float> own = all.subspan(static_cast<size_t>(part.first_column), static_cast<size_t>(part.columns));
+    inputs.factors.assign(own.begin(), own.end());
+  }
+  if (spec.method == QuantMethod::kClip) {
+    rows.column_importance = TRY(calibration_->Importance(inputs));
+    return {};
+  }
+  TRY(calibration_->Check(inputs));
+  rows.quantizer = [calibration = calibration_, inputs = std::move(inputs), spec](std::span<const float> values, int64_t num_rows,
+                                                                                  ByteSpan packed, std::span<float> scales,
+                                                                                  int64_t first_row) -> Status {
+    const std::shared_ptr<const GptqInput> input = TRY(calibration->GptqInputOf(inputs, spec));
+    return GptqRows(input->factor, spec, input->importance, values, num_rows, packed, scales, first_row);
+  };
+  return {};
 }
 
 Result<Weight> TextWeights::Make(const Part& part) {
@@ -176,21 +258,17 @@ Result<Weight> TextWeights::Make(const Part& part) {
     rows = known->rows;
     block_scales = known->block_scales;
   } else {
-    rows = TRY(QuantizedRows::Make(
-        {.name = part.name,
-         .spec = spec,
-         .num_rows = part.num_rows,
-         .columns = part.columns,
-         .reader =
-             [checkpoint = checkpoint_, tensor = bound->tensor, part](int64_t first_row, int64_t count, std::span<float> values) {
-               return checkpoint->ReadRows(
-                   *tensor, {.first_row = first_row, .num_rows = count, .first_column = part.first_column, .num_columns = part.columns},
-                   values);
-             },
-         .origin = checkpoint_->Origin(*bound->tensor),
-         .will_read = [checkpoint = checkpoint_, tensor = bound->tensor](
-                          int64_t first_row, int64_t count) { checkpoint->WillRead(*tensor, first_row, count); },
-         .scale_factor = part.scale_factor}));
+    QuantizedRowsInput input{.name = part.name,
+                             .spec = spec,
+                             .num_rows = part.num_rows,
+                             .columns = part.columns,
+                             .reader = Reader(*bound, part.spec_name, part.first_column, part.columns),
+                             .origin = checkpoint_->Origin(*bound->tensor),
+                             .will_read = [checkpoint = checkpoint_, tensor = bound->tensor](
+                                              int64_t first_row, int64_t count) { checkpoint->WillRead(*tensor, first_row, count); },
+                             .scale_factor = part.scale_factor};
+    TRY(Calibrate(part, input));
+    rows = TRY(QuantizedRows::Make(std::move(input)));
     if (spec.block_size > 0) block_scales = MakeBlockScales(rows);
     handed_out_.push_back({.name = part.name,
                            .quant_class = quant_class,

@@ -12,7 +12,9 @@
 #include <string_view>
 #include <vector>
 
+#include "converter/calibration.h"
 #include "converter/checkpoint.h"
+#include "converter/folds.h"
 #include "converter/graph_builder.h"
 #include "converter/text_config.h"
 #include "converter/weight_table.h"
@@ -35,14 +37,31 @@ struct BundleWeight {
   std::shared_ptr<const RowSource> block_scales;  // of rows in blocks
 };
 
+// A matrix of the checkpoint as floats.
+struct WeightFloats {
+  int64_t num_rows = 0;
+  int64_t columns = 0;
+  FloatRowReader read;
+};
+
 class TextWeights {
  public:
   // Checks every name and shape. All missing, unknown and misshapen tensors are listed in one kWeightsMismatch. Tensors of the vision and
   // audio parts are recognised and noted as not asked for. An lm_head equal to embed_tokens is accepted, another one is kTiedHeadDiffers.
   static Result<TextWeights> Bind(std::shared_ptr<const Checkpoint> checkpoint, const TextConfig& config);
 
-  // Gives every weight its storage type.
+  // Matrices are rounded with what is known of their inputs. Before ApplyRecipe().
+  void SetCalibration(std::shared_ptr<const Calibration> calibration) { calibration_ = std::move(calibration); }
+  // Gives every weight its storage type. Where kGptq is asked for, weights whose inputs are not known (tables) are clipped.
   Status ApplyRecipe(const Recipe& recipe);
+
+  // The floats of a matrix or table of the weight table, or of "lm_head.weight", with the folds there are.
+  [[nodiscard]] Result<WeightFloats> FloatsOf(const std::string& name) const;
+  // f32 before a recipe was applied and for unknown names.
+  [[nodiscard]] QuantSpec SpecOf(const std::string& name) const;
+  // From now on all floats are the folded ones. Before the first weight is handed out. kMetadataMalformed for folds of another model.
+  Status SetFolds(std::vector<Fold> folds);
+  [[nodiscard]] std::span<const Fold> folds() const { return folds_; }
 
   // A matrix in its storage type. `name` is the table's, "{}" already filled.
   Result<Weight> Matrix(const std::string& name);
@@ -84,11 +103,18 @@ class TextWeights {
   TextWeights() = default;
   Result<Weight> Make(const Part& part);
   [[nodiscard]] const Bound* Find(const std::string& name) const;
+  // How rows of a part are rounded where calibration has a say.
+  Status Calibrate(const Part& part, QuantizedRowsInput& rows) const;
+  // Reads columns [first_column, first_column + columns) of a tensor, scaled as the weight of this name is.
+  [[nodiscard]] FloatRowReader Reader(const Bound& bound, const std::string& scaling_name, int64_t first_column, int64_t columns) const;
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   TextConfig config_;
   std::map<std::string, Bound> bound_;
   std::map<std::string, std::pair<QuantClass, QuantSpec>> specs_;
+  std::shared_ptr<const Calibration> calibration_;  // null: none; shared with the rows that are made later
+  std::vector<Fold> folds_;
+  std::map<std::string, std::shared_ptr<const WeightScaling>> scalings_;  // by name in the weight table; shared with readers
   std::vector<BundleWeight> handed_out_;
   std::vector<std::string> notes_;
   std::string resolved_recipe_;

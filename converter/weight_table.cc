@@ -5,16 +5,12 @@
 #include "converter/model_family.h"
 
 namespace taskpress {
-namespace {
 
-// "{}" replaced by the index.
 std::string WithIndex(std::string_view name, int64_t index) {
   const size_t place = name.find("{}");
   if (place == std::string_view::npos) return std::string(name);
   return Format("{}{}{}", name.substr(0, place), index, name.substr(place + 2));
 }
-
-}  // namespace
 
 std::string WeightName(const WeightRow& row, int64_t index) { return WithIndex(row.name, index); }
 

@@ -50,6 +50,8 @@ struct WeightRow {
   bool unused_when_kv_shared;
 };
 
+// "{}" replaced by the index.
+std::string WithIndex(std::string_view name, int64_t index);
 // "layers.3.mlp.gate_proj.weight"
 std::string WeightName(const WeightRow& row, int64_t index);
 // "blk.3.ffn_gate.weight"

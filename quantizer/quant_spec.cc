@@ -24,7 +24,7 @@ constexpr auto kNames = std::to_array<SpecName>({
     {"int4_block128", DType::kI4, 128},
 });
 
-constexpr std::array<std::string_view, 2> kMethods = {"absmax", "clip"};
+constexpr std::array<std::string_view, 3> kMethods = {"absmax", "clip", "gptq"};
 
 }  // namespace
 

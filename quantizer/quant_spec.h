@@ -12,10 +12,11 @@
 
 namespace taskpress {
 
-// How the scales of integer types are chosen. Calibrated methods join here.
+// How values of integer types are rounded.
 enum class QuantMethod : uint8_t {
   kAbsmax,  // the largest magnitude gets the largest code
   kClip,    // the least squared error: large values may saturate
+  kGptq,    // errors made up for in other columns, as calibration knows their inputs (quantizer/gptq.h); QuantizeRows takes it for kClip
 };
 
 struct QuantSpec {
@@ -36,7 +37,7 @@ std::string NameOf(const QuantSpec& spec);
 // All of them, "f32, f16, ..."
 std::string QuantSpecNames();
 
-// "absmax", "clip" and back: the names of --method.
+// "absmax", "clip", "gptq" and back: the names of --method.
 std::optional<QuantMethod> QuantMethodFromName(std::string_view name);
 std::string_view NameOf(QuantMethod method);
 

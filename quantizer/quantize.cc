@@ -106,7 +106,7 @@ class RowQuantizer {
  private:
   float ScaleOf(std::span<const float> values, float absmax, std::span<const float> importance) {
     float scale = FindGridScale(values).value_or(0);
-    if (scale == 0 && spec_.method == QuantMethod::kClip) {
+    if (scale == 0 && spec_.method != QuantMethod::kAbsmax) {
       scale = spec_.type == DType::kI4 ? search_.Find(values, importance) : search_.FindForInt8(values, importance);
     }
     if (scale == 0) scale = absmax / static_cast<float>(spec_.type == DType::kI4 ? kInt4Limit : kInt8Limit);
@@ -117,7 +117,7 @@ class RowQuantizer {
     // A grid whose scale is no block's scale keeps its codes at the nearest one, unless that is far away.
     const float grid = FindGridScale(values).value_or(0);
     if (grid >= kMinBlockScale && grid <= kMaxBlockScale) return NearestBlockScale(grid);
-    if (spec_.method == QuantMethod::kClip) {
+    if (spec_.method != QuantMethod::kAbsmax) {
       if (const float scale = search_.FindForBlock(values, importance); scale > 0) return scale;
     }
     return NearestBlockScale(absmax / static_cast<float>(kInt4Limit));

@@ -71,7 +71,10 @@ Status QuantizedRows::ReadBlock(int64_t first_row, int64_t count, std::span<floa
   } else {
     TRY(ReadFloats(first_row, count, values));
   }
-  if (Status done = QuantizeRows(spec(), values, count, columns(), packed, scales, first_row, input_.column_importance); !done) {
+  const bool own = input_.quantizer && spec().is_quantized();
+  Status done = own ? input_.quantizer(values, count, packed, scales, first_row)
+                    : QuantizeRows(spec(), values, count, columns(), packed, scales, first_row, input_.column_importance);
+  if (!done) {
     return std::unexpected(WithContext(std::move(done).error(), name()));
   }
   if (input_.scale_factor == 1.0F) return {};

@@ -20,6 +20,10 @@ namespace taskpress {
 // Fills values [count, columns] with rows first_row ... first_row + count - 1 of a matrix. Called from several threads at once.
 using FloatRowReader = std::function<Status(int64_t first_row, int64_t count, std::span<float> values)>;
 
+// QuantizeRows for one weight, with what is known of it; of the same rows always the same bytes. Called from several threads at once.
+using RowQuantizer =
+    std::function<Status(std::span<const float> values, int64_t num_rows, ByteSpan packed, std::span<float> scales, int64_t first_row)>;
+
 struct QuantizedRowsInput {
   std::string name;  // for messages
   QuantSpec spec;
@@ -30,6 +34,7 @@ struct QuantizedRowsInput {
   std::function<void(int64_t first_row, int64_t count)> will_read = {};  // see RowSource; may be empty
   // Multiplied into the scales of integer types and into the values of float types (sqrt(hidden) of the embedding tables). Finite and > 0.
   float scale_factor = 1.0F;
+  RowQuantizer quantizer = {};                // instead of QuantizeRows with column_importance
   std::vector<float> column_importance = {};  // [columns] weights of squared errors for kClip, finite and not negative; empty: 1 each
 };
 

@@ -21,8 +21,9 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   if (arguments.modalities != "text") {
     return Fail(ErrorCode::kModalityNotAvailable, "--modalities {}: this version converts text only", arguments.modalities);
   }
-  const std::optional<QuantMethod> method = QuantMethodFromName(arguments.method);
-  if (!method) return Fail(ErrorCode::kRecipeSyntax, "--method {}: absmax or clip", arguments.method);
+  const bool best = arguments.method == "best";
+  const std::optional<QuantMethod> method = best ? QuantMethod::kClip : QuantMethodFromName(arguments.method);
+  if (!method) return Fail(ErrorCode::kRecipeSyntax, "--method {}: absmax, clip or best", arguments.method);
   if (arguments.window != "gather" && arguments.window != "mask")
     return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
   if (arguments.context < 16 || arguments.context > kMaxContext) {
@@ -31,6 +32,11 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   PrepareOptions options;
   options.recipe = TRY(RecipeFromName(arguments.quant));
   options.recipe.method = *method;
+  const std::vector<std::string>& folds = arguments.folds;
+  const bool by_name = !folds.empty() && folds.front() != "auto" && folds.front() != "none";
+  options.choose_folds = folds.empty() ? best : folds.front() != "none";
+  if (by_name) options.fold_names = folds;
+  options.work = {.threads = arguments.threads, .stop = &StopRequested()};
   options.elastic = arguments.elastic;
   options.lora = arguments.lora;
   for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
@@ -106,7 +112,12 @@ void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& 
   verb.add_option("--tensor-type", arguments->tensor_types,
                   "REGEX=TYPE (f32, f16, int8, int4, int4_block32) for matching weights; repeatable, the last match wins");
   verb.add_option("--lora", arguments->lora, "folder of a PEFT adapter to merge into the weights");
-  verb.add_option("--method", arguments->method, "how scales are chosen: absmax, or clip (least squared error)")->capture_default_str();
+  verb.add_option("--method", arguments->method, "how weights are rounded: absmax, clip (least squared error), or best (all that helps)")
+      ->capture_default_str();
+  verb.add_option("--folds", arguments->folds,
+                  "rescaling of channels that leaves the float model as it is: auto, none, or names of folds; default: auto for "
+                  "--method best")
+      ->delimiter(',');
   verb.add_option("--window", arguments->window, "how sliding layers read the cache: gather or mask")->capture_default_str();
   verb.add_option("--context", arguments->context, "KV cache length")->capture_default_str();
   verb.add_option("--prefill", arguments->prefill, "signature lengths, 8,32,128,1024; a short one is added when missing");
@@ -167,10 +178,13 @@ std::vector<std::pair<std::string, std::string>> RecordedOptions(const ConvertAr
   std::string elastic;
   for (const std::string& size : arguments.elastic)
     elastic += (elastic.empty() ? "" : ",") + std::filesystem::path(size).filename().string();
+  std::string folds;
+  for (const std::string& name : arguments.folds) folds += (folds.empty() ? "" : ",") + name;
   return {{"quant", arguments.quant},
           {"elastic", elastic},
           {"tensor-type", rules},
           {"method", arguments.method},
+          {"folds", folds},
           {"window", arguments.window},
           {"context", std::to_string(arguments.context)},
           {"prefill", arguments.prefill},

@@ -25,6 +25,7 @@ struct ConvertArguments {
   std::string quant = "dynamic_int4";
   std::vector<std::string> tensor_types;
   std::string method = "absmax";
+  std::vector<std::string> folds;  // "none", "auto", or names; empty: as the method has it
   std::string window = "gather";
   std::string lora;
   int64_t context = 4096;

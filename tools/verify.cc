@@ -247,6 +247,10 @@ Status CheckSizeAgainst(const Bundle& bundle, const std::string& name, const Pre
 // The checkpoint as convert was told to see it; what is not given again is taken from the names of the sizes.
 Result<PreparedModel> PrepareReference(const Bundle& bundle, const VerifyArguments& arguments) {
   PrepareOptions options;
+  const BundleModel stored = TRY(LoadBundleModel(bundle, bundle.sizes.empty() ? "" : bundle.sizes.front().name));
+  for (const auto& [name, text] : stored.graphs.prefill_decode.metadata) {
+    if (name == kFoldsEntry) options.folds = TRY(DecodeFolds(text));
+  }
   options.recipe = TRY(RecipeFromName("f32"));
   options.model.context = 256;
   options.slice = !arguments.slice.empty() ? arguments.slice : bundle.sizes.empty() ? "e4b" : bundle.sizes.front().name;

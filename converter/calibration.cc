@@ -1,0 +1,137 @@
+#include "converter/calibration.h"
+
+#include <algorithm>
+#include <cmath>
+#include <ranges>
+
+#include "quantizer/gptq_source.h"
+#include "schema/base/hash.h"
+
+namespace taskpress {
+namespace {
+
+// One site at work and the one that the stream goes on to.
+constexpr size_t kKeptInputs = 2;
+
+std::string KeyOf(const CalibratedInputs& inputs, std::string_view site, const QuantSpec& spec) {
+  return Format("{} {} {} {:08x} {}", site, inputs.first_column, inputs.columns, Crc32(0, std::as_bytes(std::span(inputs.factors))),
+                spec.block_size > 0);
+}
+
+double Square(double value) { return value * value; }
+
+std::vector<float> ImportanceOf(const SecondMoments& moments) {
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, moments.tokens));
+  std::vector<float> importance;
+  for (const double square : moments.squares) importance.push_back(static_cast<float>((square + moments.activation_step2 / 12) / tokens));
+  return importance;
+}
+
+}  // namespace
+
+Result<SecondMoments> SelectMoments(SecondMoments moments, int64_t first_column, int64_t columns, std::span<const float> factors) {
+  const auto all = static_cast<size_t>(moments.columns);
+  const auto first = static_cast<size_t>(first_column);
+  const auto count = static_cast<size_t>(columns);
+  if (first_column < 0 || columns < 1 || first + count > all || (!factors.empty() && factors.size() != count)) {
+    return Fail(ErrorCode::kCalibrationMismatch, "columns [{}, +{}) of inputs with {} columns", first_column, columns, moments.columns);
+  }
+  if (factors.empty() && count == all) return moments;
+  const auto inverse = [&](size_t j) { return factors.empty() ? 1.0 : 1 / static_cast<double>(factors[j]); };
+  const float before = *std::ranges::max_element(moments.max_magnitudes);
+  for (size_t j = 0; j < count; ++j) {
+    moments.sums[j] = moments.sums[first + j] * inverse(j);
+    moments.squares[j] = moments.squares[first + j] * Square(inverse(j));
+    moments.max_magnitudes[j] = static_cast<float>(static_cast<double>(moments.max_magnitudes[first + j]) * inverse(j));
+  }
+  if (!moments.products.empty()) {  // in place: nothing is written before it was read
+    for (size_t j = 0; j < count; ++j) {
+      for (size_t k = 0; k <= j; ++k) {
+        const double product = static_cast<double>(moments.products[(first + j) * all + first + k]);
+        moments.products[j * count + k] = static_cast<float>(product * inverse(j) * inverse(k));
+      }
+    }
+    moments.products.resize(count * count);
+  }
+  moments.sums.resize(count);
+  moments.squares.resize(count);
+  moments.max_magnitudes.resize(count);
+  moments.columns = columns;
+  const float after = *std::ranges::max_element(moments.max_magnitudes);
+  if (before > 0) moments.activation_step2 *= Square(static_cast<double>(after) / static_cast<double>(before));
+  return moments;
+}
+
+const CalibrationSite* Calibration::SiteOf(std::string_view weight) const {
+  const auto found = std::ranges::find_if(file_.sites(), [&](const CalibrationSite& site) {
+    return std::ranges::any_of(std::views::split(std::string_view(site.name), ' '),
+                               [&](const auto& name) { return std::string_view(name) == weight; });
+  });
+  return found == file_.sites().end() ? nullptr : &*found;
+}
+
+Status Calibration::Check(const CalibratedInputs& inputs) const {
+  const CalibrationSite* site = SiteOf(inputs.weight);
+  if (site != nullptr && inputs.first_column + inputs.columns <= site->columns) return {};
+  const std::string found = site == nullptr ? "none of it" : Format("{}", site->columns);
+  return Fail(ErrorCode::kCalibrationMismatch,
+              "{}: \"{}\" reads inputs up to column {}, found {}; calibrate this checkpoint and slice again", file_.path().string(),
+              inputs.weight, inputs.first_column + inputs.columns, found);
+}
+
+Result<SecondMoments> Calibration::Moments(const CalibratedInputs& inputs) const {
+  TRY(Check(inputs));
+  const CalibrationSite* site = SiteOf(inputs.weight);
+  Result<SecondMoments> selected = SelectMoments(TRY(file_.Read(*site)), inputs.first_column, inputs.columns, inputs.factors);
+  if (!selected) return std::unexpected(WithContext(std::move(selected).error(), Format("{}: {}", file_.path().string(), inputs.weight)));
+  return selected;
+}
+
+Result<std::vector<float>> Calibration::Strengths(const CalibratedInputs& inputs) const {
+  const SecondMoments moments = TRY(Moments(inputs));
+  std::vector<float> strengths;
+  for (const double square : moments.squares) {
+    strengths.push_back(static_cast<float>(std::sqrt(square / static_cast<double>(std::max<int64_t>(1, moments.tokens)))));
+  }
+  return strengths;
+}
+
+Result<std::vector<float>> Calibration::Importance(const CalibratedInputs& inputs) const { return ImportanceOf(TRY(Moments(inputs))); }
+
+Result<std::shared_ptr<const GptqInput>> Calibration::MakeInput(const CalibratedInputs& inputs, const QuantSpec& spec) const {
+  SecondMoments moments = TRY(Moments(inputs));
+  std::vector<float> importance = ImportanceOf(moments);
+  const GptqOptions options = DampingFor(moments, spec);
+  GptqFactor factor = TRY(GptqFactor::Make(std::move(moments), options));
+  return std::make_shared<const GptqInput>(std::move(factor), std::move(importance));
+}
+
+Result<std::shared_ptr<const GptqInput>> Calibration::GptqInputOf(const CalibratedInputs& inputs, const QuantSpec& spec) const {
+  TRY(Check(inputs));
+  const std::string key = KeyOf(inputs, SiteOf(inputs.weight)->name, spec);
+  std::promise<Result<std::shared_ptr<const GptqInput>>> promise;
+  MadeInput made;
+  bool mine = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto found = std::ranges::find(made_, key, &std::pair<std::string, MadeInput>::first);
+    mine = found == made_.end();
+    if (mine) {
+      made_.emplace_front(key, promise.get_future().share());
+      if (made_.size() > kKeptInputs) made_.pop_back();
+    } else {
+      made_.splice(made_.begin(), made_, found);
+    }
+    made = made_.front().second;
+  }
+  if (mine) {
+    try {
+      promise.set_value(MakeInput(inputs, spec));
+    } catch (...) {
+      promise.set_exception(std::current_exception());
+    }
+  }
+  return made.get();
+}
+
+}  // namespace taskpress

@@ -1,0 +1,69 @@
+// What is known of the inputs of a model's matrices, for the methods that ask.
+#ifndef TASKPRESS_CONVERTER_CALIBRATION_H_
+#define TASKPRESS_CONVERTER_CALIBRATION_H_
+
+#include <cstdint>
+#include <future>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quantizer/calibration_file.h"
+#include "quantizer/gptq.h"
+#include "quantizer/quant_spec.h"
+#include "schema/base/error.h"
+
+namespace taskpress {
+
+// Which inputs: columns [first, first + count) of a weight's, each divided by the factor that a fold multiplies the weight's column with.
+struct CalibratedInputs {
+  std::string weight;  // in the weight table, or "lm_head.weight"
+  int64_t first_column = 0;
+  int64_t columns = 0;
+  std::vector<float> factors;  // [columns], or empty: ones
+};
+
+struct GptqInput {
+  GptqFactor factor;
+  std::vector<float> importance;  // [columns], see Calibration::Importance()
+};
+
+class Calibration {
+ public:
+  explicit Calibration(CalibrationFile file) : file_(std::move(file)) {}
+
+  [[nodiscard]] const CalibrationInfo& info() const { return file_.info(); }
+  [[nodiscard]] bool Has(std::string_view weight) const { return SiteOf(weight) != nullptr; }
+  // Root mean square of every input [columns]. kCalibrationMismatch when the weight has another number of them; errors of the file.
+  Result<std::vector<float>> Strengths(const CalibratedInputs& inputs) const;
+  // What a column's squared error costs [columns]: the mean square of its input, and what int8 rounding of the inputs adds to it.
+  Result<std::vector<float>> Importance(const CalibratedInputs& inputs) const;
+  // kCalibrationMismatch when there are no such inputs.
+  [[nodiscard]] Status Check(const CalibratedInputs& inputs) const;
+  // For this kind of rounding. The latest few are kept, and are made once however many threads ask.
+  Result<std::shared_ptr<const GptqInput>> GptqInputOf(const CalibratedInputs& inputs, const QuantSpec& spec) const;
+
+ private:
+  using MadeInput = std::shared_future<Result<std::shared_ptr<const GptqInput>>>;
+  // A site is named after the weights that read it, with spaces between.
+  [[nodiscard]] const CalibrationSite* SiteOf(std::string_view weight) const;
+  Result<SecondMoments> Moments(const CalibratedInputs& inputs) const;
+  Result<std::shared_ptr<const GptqInput>> MakeInput(const CalibratedInputs& inputs, const QuantSpec& spec) const;
+
+  CalibrationFile file_;
+  mutable std::mutex mutex_;
+  mutable std::list<std::pair<std::string, MadeInput>> made_;  // latest first
+};
+
+// The moments of some of the columns, each divided by its factor (empty: ones). The step of the rounding of activations follows the largest
+// magnitude: it was measured before the division.
+Result<SecondMoments> SelectMoments(SecondMoments moments, int64_t first_column, int64_t columns, std::span<const float> factors);
+
+}  // namespace taskpress
+
+#endif  // TASKPRESS_CONVERTER_CALIBRATION_H_
