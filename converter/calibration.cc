@@ -87,13 +87,12 @@ Result<SecondMoments> Calibration::Moments(const CalibratedInputs& inputs) const
   return selected;
 }
 
-Result<std::vector<float>> Calibration::Strengths(const CalibratedInputs& inputs) const {
+Result<MeasuredInputs> Calibration::Measured(const CalibratedInputs& inputs) const {
   const SecondMoments moments = TRY(Moments(inputs));
-  std::vector<float> strengths;
-  for (const double square : moments.squares) {
-    strengths.push_back(static_cast<float>(std::sqrt(square / static_cast<double>(std::max<int64_t>(1, moments.tokens)))));
-  }
-  return strengths;
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, moments.tokens));
+  MeasuredInputs measured{.strengths = {}, .step2 = moments.activation_step2 / tokens};
+  for (const double square : moments.squares) measured.strengths.push_back(static_cast<float>(std::sqrt(square / tokens)));
+  return measured;
 }
 
 Result<std::vector<float>> Calibration::Importance(const CalibratedInputs& inputs) const { return ImportanceOf(TRY(Moments(inputs))); }
@@ -132,6 +131,19 @@ Result<std::shared_ptr<const GptqInput>> Calibration::GptqInputOf(const Calibrat
     }
   }
   return made.get();
+}
+
+Result<std::string> ModelFingerprint(const Checkpoint& checkpoint) {
+  Sha256 hash;
+  std::vector<float> row;
+  for (const CheckpointTensor& tensor : checkpoint.tensors()) {
+    hash.Update(AsBytes(Format("{} {} {}\n", tensor.name, NameOf(tensor.type), ToString(tensor.shape))));
+    if (MatrixRows(tensor.shape) < 1 || MatrixColumns(tensor.shape) < 1) continue;
+    row.resize(static_cast<size_t>(MatrixColumns(tensor.shape)));
+    TRY(checkpoint.ReadRows(tensor, {.first_row = 0, .num_rows = 1, .first_column = 0, .num_columns = MatrixColumns(tensor.shape)}, row));
+    hash.Update(std::as_bytes(std::span(row)));
+  }
+  return "sha256:" + hash.FinishHex();
 }
 
 }  // namespace taskpress

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "converter/checkpoint.h"
 #include "quantizer/calibration_file.h"
 #include "quantizer/gptq.h"
 #include "quantizer/quant_spec.h"
@@ -28,6 +29,11 @@ struct CalibratedInputs {
   std::vector<float> factors;  // [columns], or empty: ones
 };
 
+struct MeasuredInputs {
+  std::vector<float> strengths;  // [columns] root mean squares; empty: not known
+  double step2 = 0;              // mean square of the step that int8 rounding of the inputs has
+};
+
 struct GptqInput {
   GptqFactor factor;
   std::vector<float> importance;  // [columns], see Calibration::Importance()
@@ -39,8 +45,8 @@ class Calibration {
 
   [[nodiscard]] const CalibrationInfo& info() const { return file_.info(); }
   [[nodiscard]] bool Has(std::string_view weight) const { return SiteOf(weight) != nullptr; }
-  // Root mean square of every input [columns]. kCalibrationMismatch when the weight has another number of them; errors of the file.
-  Result<std::vector<float>> Strengths(const CalibratedInputs& inputs) const;
+  // kCalibrationMismatch when the weight has another number of columns; errors of the file.
+  Result<MeasuredInputs> Measured(const CalibratedInputs& inputs) const;
   // What a column's squared error costs [columns]: the mean square of its input, and what int8 rounding of the inputs adds to it.
   Result<std::vector<float>> Importance(const CalibratedInputs& inputs) const;
   // kCalibrationMismatch when there are no such inputs.
@@ -63,6 +69,9 @@ class Calibration {
 // The moments of some of the columns, each divided by its factor (empty: ones). The step of the rounding of activations follows the largest
 // magnitude: it was measured before the division.
 Result<SecondMoments> SelectMoments(SecondMoments moments, int64_t first_column, int64_t columns, std::span<const float> factors);
+
+// Which model a calibration is of: names, types and shapes of all tensors and the first row of each, as one SHA-256.
+Result<std::string> ModelFingerprint(const Checkpoint& checkpoint);
 
 }  // namespace taskpress
 

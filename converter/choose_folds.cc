@@ -25,6 +25,7 @@ struct Consumer {
   std::vector<size_t> channel;  // [columns] of the fold
   std::vector<float> strength;  // [columns] of the input; of a table: how much its columns weigh in what reads them
   double signal = 0;            // sum of (w x)^2
+  double step2 = 0;             // measured mean square of the step of the activations' rounding; 0: not known
 };
 
 class FoldChooser {
@@ -75,7 +76,11 @@ class FoldChooser {
       const std::vector<std::string> names = NamesOf(row, part, index, config_);
       for (size_t i = 0; i < names.size(); ++i) {
         Consumer consumer = TRY(Sample(names[i], 0, 0));
-        if (inputs_) consumer.strength = TRY(inputs_(names[i], static_cast<int64_t>(consumer.channel.size())));
+        if (inputs_) {
+          MeasuredInputs measured = TRY(inputs_(names[i], static_cast<int64_t>(consumer.channel.size())));
+          consumer.strength = std::move(measured.strengths);
+          consumer.step2 = measured.step2;
+        }
         if (consumer.strength.empty()) {
           const std::vector<float> channels = TRY(EstimateStrength(row, index, static_cast<int64_t>(i), weights_, config_, work_));
           for (size_t c = 0; c < consumer.channel.size(); ++c) {
@@ -207,11 +212,13 @@ class FoldChooser {
     std::vector<float> factor(width);
     std::vector<float> undone(width);  // strength over factor
     float range = 0;
+    float range_before = 0;
     for (size_t c = 0; c < width; ++c) {
       const int step = consumer.divided ? -steps[consumer.channel[c]] : steps[consumer.channel[c]];
       factor[c] = std::exp2(static_cast<float>(step) / kFoldStepsPerOctave);
       undone[c] = consumer.strength[c] / factor[c];
       range = std::max(range, undone[c]);
+      range_before = std::max(range_before, consumer.strength[c]);
     }
     std::vector<float> scaled(consumer.rows);
     double squares = 0;
@@ -230,8 +237,9 @@ class FoldChooser {
       loss += error * error;
     }
     if (!consumer.divided) {
+      const auto ratio = static_cast<double>(range / range_before);
       const double step = kRangePerStrength * static_cast<double>(range) / 255;
-      loss += step * step / 12 * squares;
+      loss += (consumer.step2 > 0 ? consumer.step2 * ratio * ratio : step * step) / 12 * squares;
     }
     return loss / consumer.signal;
   }

@@ -13,8 +13,7 @@
 
 namespace taskpress {
 
-// Root mean square of every input column of a matrix [columns], measured on text; empty: not known.
-using InputStrengths = std::function<Result<std::vector<float>>(const std::string& weight, int64_t columns)>;
+using InputStrengths = std::function<Result<MeasuredInputs>(const std::string& weight, int64_t columns)>;
 
 // For every fold of the family whose factors reach a quantized matrix or table. Strengths of channels are measured ones where `inputs` has
 // them, else estimated from the weights before the channel. Candidates s = x^a / w^b (x: strength of a channel, w: root mean square of its

@@ -25,7 +25,7 @@ Value Gemma3Decoder(BlockContext& c, const DecoderInputs& inputs, KvCaches& cach
   for (int64_t layer = 0; layer < c.config.num_hidden_layers; ++layer) {
     stream = DecoderLayer(c, layer, stream, inputs.attention, caches[static_cast<size_t>(layer)]);
   }
-  return inputs.logits ? Logits(c, stream) : Value{};
+  return FinishDecoder(c, inputs.output, stream);
 }
 
 }  // namespace taskpress

@@ -43,9 +43,10 @@ Streams DecoderLayer(BlockContext& c, int64_t layer, const Streams& streams, Val
 Value Gemma3nDecoder(BlockContext& c, const DecoderInputs& inputs, KvCaches& caches) {
   const Value per_layer_inputs = PerLayerInputs(c, inputs.embeddings, inputs.per_layer_rows.value());
   Streams streams = AltupExpand(c, inputs.embeddings);
-  const int64_t layers = inputs.logits ? c.config.num_hidden_layers : c.config.first_kv_shared_layer();
+  const bool all = inputs.output != DecoderOutput::kCaches;
+  const int64_t layers = all ? c.config.num_hidden_layers : c.config.first_kv_shared_layer();
   for (int64_t layer = 0; layer < layers; ++layer) streams = DecoderLayer(c, layer, streams, per_layer_inputs, inputs.attention, caches);
-  return inputs.logits ? Logits(c, AltupCollapse(c, streams)) : Value{};
+  return all ? FinishDecoder(c, inputs.output, AltupCollapse(c, streams)) : Value{};
 }
 
 }  // namespace taskpress

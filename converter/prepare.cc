@@ -67,9 +67,9 @@ Status NoteAdapterEffect(std::span<const std::string> changed, const TextConfig&
 
 InputStrengths StrengthsOf(const std::shared_ptr<const Calibration>& calibration) {
   if (calibration == nullptr) return {};
-  return [calibration](const std::string& weight, int64_t columns) -> Result<std::vector<float>> {
-    if (!calibration->Has(weight)) return std::vector<float>();
-    return calibration->Strengths({.weight = weight, .first_column = 0, .columns = columns, .factors = {}});
+  return [calibration](const std::string& weight, int64_t columns) -> Result<MeasuredInputs> {
+    if (!calibration->Has(weight)) return MeasuredInputs{};
+    return calibration->Measured({.weight = weight, .first_column = 0, .columns = columns, .factors = {}});
   };
 }
 
@@ -104,6 +104,11 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   const std::shared_ptr<const Checkpoint> tensors = TRY(SliceCheckpoint(std::move(merged.checkpoint), stored, slice));
   TextWeights weights = TRY(TextWeights::Bind(tensors, model.config));
   model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
+  if (options.calibration != nullptr || options.model.calibration_length) model.fingerprint = TRY(ModelFingerprint(*tensors));
+  if (options.calibration != nullptr && options.calibration->info().model != model.fingerprint) {
+    return Fail(ErrorCode::kCalibrationMismatch, "the calibration is of model {}, this checkpoint and slice are {}",
+                options.calibration->info().model, model.fingerprint);
+  }
   weights.SetCalibration(options.calibration);
   TRY(weights.ApplyRecipe(options.recipe));
   if (options.choose_folds) {

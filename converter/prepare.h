@@ -50,6 +50,7 @@ struct PreparedSize {
 
 struct PreparedModel {
   std::string source;
+  std::string fingerprint;                    // see ModelFingerprint(); only where a calibration is made or used
   std::string size_name;                      // of the slice, as it was asked for
   std::vector<std::filesystem::path> inputs;  // every file that decides what the bundle holds
   TextConfig config;

@@ -9,7 +9,7 @@ namespace {
 struct SignatureSpec {
   std::string key;
   int64_t tokens = 1;
-  bool logits = false;
+  DecoderOutput output = DecoderOutput::kCaches;
 };
 
 KvCaches CacheInputs(BlockContext& c, const TextModelOptions& options) {
@@ -28,7 +28,7 @@ void BuildSignature(BlockContext& c, const SignatureSpec& spec, const TextModelO
   const TextConfig& config = c.config;
   b.BeginSubgraph(spec.key);
   DecoderInputs inputs;
-  inputs.logits = spec.logits;
+  inputs.output = spec.output;
   inputs.embeddings = b.Input("embeddings", DType::kF32, {1, spec.tokens, config.hidden_size});
   if (config.family->has_per_layer_embedder) {
     const Shape rows{1, spec.tokens, c.NumStoredLayers(), config.hidden_size_per_layer_input};
@@ -38,14 +38,15 @@ void BuildSignature(BlockContext& c, const SignatureSpec& spec, const TextModelO
   const Value mask = b.Input("mask", DType::kF32, {1, 1, spec.tokens, options.context});
   KvCaches caches = CacheInputs(c, options);
   inputs.attention = MakeAttentionInputs(c, input_pos, mask, options.window);
-  const Value logits = config.family->decoder(c, inputs, caches);
+  const Value result = config.family->decoder(c, inputs, caches);
 
   std::vector<std::pair<std::string, Value>> outputs;
   for (size_t layer = 0; layer < caches.size(); ++layer) {
     outputs.emplace_back(Format("kv_cache_k_{}", layer), caches[layer].keys);
     outputs.emplace_back(Format("kv_cache_v_{}", layer), caches[layer].values);
   }
-  if (spec.logits) outputs.emplace_back("logits", logits);
+  if (spec.output == DecoderOutput::kLogits) outputs.emplace_back("logits", result);
+  if (spec.output == DecoderOutput::kHidden) outputs.emplace_back("hidden", result);
   b.EndSubgraph(spec.key, outputs);
 }
 
@@ -56,6 +57,7 @@ Status CheckOptions(const TextModelOptions& options) {
   }
   std::vector<int64_t> lengths = options.prefill_lengths;
   if (options.score_length) lengths.push_back(*options.score_length);
+  if (options.calibration_length) lengths.push_back(*options.calibration_length);
   for (const int64_t tokens : lengths) {
     if (tokens < 1 || tokens > options.context) {
       return Fail(ErrorCode::kUsage, "{} tokens a call; from 1 to the context of {} are possible", tokens, options.context);
@@ -70,9 +72,11 @@ std::string Description(const TextConfig& config, std::string_view member) {
 
 }  // namespace
 
-Value Logits(BlockContext& c, Value hidden) {
+Value FinishDecoder(BlockContext& c, DecoderOutput output, Value stream) {
+  if (output == DecoderOutput::kCaches) return {};
   GraphBuilder& b = c.b;
-  const Value normed = RmsNorm(c, hidden, c.Vector("norm.weight"));
+  const Value normed = RmsNorm(c, stream, c.Vector("norm.weight"));
+  if (output == DecoderOutput::kHidden) return normed;
   const Value logits = b.FullyConnected(normed, c.Head());
   const auto cap = static_cast<float>(c.config.final_logit_softcapping);
   return cap > 0 ? b.Mul(b.Tanh(b.Mul(logits, b.Float(1.0F / cap))), b.Float(cap)) : logits;
@@ -84,10 +88,14 @@ Result<Graph> BuildPrefillDecode(const TextConfig& config, TextWeights& weights,
   builder.SetDescription(Description(config, "prefill and decode"));
   BlockContext c(builder, config, weights, place);
   for (const int64_t tokens : options.prefill_lengths) BuildSignature(c, {.key = Format("prefill_{}", tokens), .tokens = tokens}, options);
-  BuildSignature(c, {.key = "decode", .tokens = 1, .logits = true}, options);
+  BuildSignature(c, {.key = "decode", .tokens = 1, .output = DecoderOutput::kLogits}, options);
   if (options.score_length) {
     const int64_t tokens = *options.score_length;
-    BuildSignature(c, {.key = Format("score_{}", tokens), .tokens = tokens, .logits = true}, options);
+    BuildSignature(c, {.key = Format("score_{}", tokens), .tokens = tokens, .output = DecoderOutput::kLogits}, options);
+  }
+  if (options.calibration_length) {
+    const int64_t tokens = *options.calibration_length;
+    BuildSignature(c, {.key = Format("calibrate_{}", tokens), .tokens = tokens, .output = DecoderOutput::kHidden}, options);
   }
   builder.AddMetadata("taskpress.recipe", weights.resolved_recipe());
   if (!weights.folds().empty()) builder.AddMetadata(std::string(kFoldsEntry), EncodeFolds(weights.folds()));

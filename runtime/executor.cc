@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "runtime/kernels/native/in_place_fully_connected.h"
+#include "runtime/kernels/native/narrow_matmul.h"
 #include "runtime/kernels/native/native.h"
 #include "runtime/kernels/op_shapes.h"
 #include "runtime/kernels/reference/reference.h"
@@ -26,8 +27,13 @@ std::string_view NameOf(KernelKind kind) {
 // Create() in stages: plan, memory, tensors, steps.
 class ExecutorBuilder {
  public:
-  ExecutorBuilder(const Graph& graph, int32_t subgraph, SharedRuntime& shared, std::span<const ExternalBuffer> externals)
-      : graph_(graph), subgraph_(graph.subgraphs[static_cast<size_t>(subgraph)]), shared_(shared), externals_(externals) {}
+  ExecutorBuilder(const Graph& graph, int32_t subgraph, SharedRuntime& shared, std::span<const ExternalBuffer> externals,
+                  const ArenaMaker& make_arena)
+      : graph_(graph),
+        subgraph_(graph.subgraphs[static_cast<size_t>(subgraph)]),
+        shared_(shared),
+        externals_(externals),
+        make_arena_(make_arena) {}
 
   Result<Executor> Build(Plan plan) {
     plan_ = std::move(plan);
@@ -47,11 +53,12 @@ class ExecutorBuilder {
  private:
   BoundTensor& TensorAt(TensorId id) { return executor_.tensors_[static_cast<size_t>(id)]; }
   bool fast() const { return shared_.kernels() != Kernels::kReference; }
-  bool packs() const { return shared_.kernels() == Kernels::kXnnpack; }
+  bool packs() const { return shared_.kernels() == Kernels::kXnnpack || shared_.kernels() == Kernels::kStreamed; }
 
   Status AllocateArena();
   std::vector<bool> FindConstantsReadByVectorLoops() const;
   bool ReadsHalves(const Op& op, size_t input) const;
+  const RowSource* StreamedRows(const Op& op, size_t input) const;
   std::vector<bool> FindUsedTensors() const;
   Status BindTensors();
   Status BindTensor(TensorId id, bool padded);
@@ -65,6 +72,7 @@ class ExecutorBuilder {
   const Subgraph& subgraph_;
   SharedRuntime& shared_;
   std::span<const ExternalBuffer> externals_;
+  const ArenaMaker& make_arena_;
   Plan plan_;
   std::vector<QuantizedInputPlan> quantized_plans_;
   std::vector<QuantizedInput> quantized_;
@@ -81,7 +89,12 @@ Status ExecutorBuilder::AllocateArena() {
     plan_.storages.push_back({.bytes = QuantizedInputBytes(input), .first = input.ops.front(), .last = input.ops.back()});
   }
   layout_ = TRY(LayOutArena(plan_.storages));
-  executor_.arena_ = TRY(TensorBuffer::Make(layout_.bytes));
+  if (make_arena_) {
+    executor_.arena_ = TRY(make_arena_(layout_.bytes));
+  } else {
+    executor_.own_arena_ = TRY(TensorBuffer::Make(layout_.bytes));
+    executor_.arena_ = executor_.own_arena_.bytes();
+  }
   for (size_t i = 0; i < quantized_plans_.size(); ++i) {
     const QuantizedInputPlan& input = quantized_plans_[i];
     for (const int32_t op : input.ops) quantized_of_op_[static_cast<size_t>(op)] = static_cast<int32_t>(i);
@@ -117,6 +130,21 @@ bool ExecutorBuilder::ReadsHalves(const Op& op, size_t input) const {
          subgraph_.tensors[static_cast<size_t>(placement.index)].type == DType::kF16;
 }
 
+// Matrices and tables of floats that are made when somebody asks: read when a step runs, and not kept.
+const RowSource* ExecutorBuilder::StreamedRows(const Op& op, size_t input) const {
+  const bool streams = op.kind == OpKind::kFullyConnected || op.kind == OpKind::kEmbeddingLookup;
+  if (shared_.kernels() != Kernels::kStreamed || !streams || input != 1) return nullptr;
+  const Placement& placement = plan_.placements[static_cast<size_t>(op.inputs[1])];
+  if (placement.kind != Placement::Kind::kConstant || placement.index != op.inputs[1]) return nullptr;
+  const Tensor& tensor = subgraph_.tensors[static_cast<size_t>(placement.index)];
+  const SharedBytes& bytes = graph_.buffers[static_cast<size_t>(tensor.buffer)].bytes;
+  const RowSource* rows = bytes != nullptr && bytes->view().empty() ? bytes->rows() : nullptr;
+  if (rows == nullptr || tensor.type != DType::kF32 || tensor.shape.size() != 2 || rows->scales_per_row() != 0) return nullptr;
+  if (rows->num_rows() != tensor.shape[0] || rows->size() != NumBytes(tensor.type, tensor.shape)) return nullptr;
+  if (op.kind == OpKind::kFullyConnected && tensor.shape[0] < kNarrow) return nullptr;  // small, and a kernel of our own adds up otherwise
+  return rows;
+}
+
 // Constants that no live op touches stay unread.
 std::vector<bool> ExecutorBuilder::FindUsedTensors() const {
   std::vector<bool> used(subgraph_.tensors.size());
@@ -124,7 +152,7 @@ std::vector<bool> ExecutorBuilder::FindUsedTensors() const {
     for (const int32_t index : *ops) {
       const Op& op = subgraph_.ops[static_cast<size_t>(index)];
       for (size_t i = 0; i < op.inputs.size(); ++i) {
-        if (op.inputs[i] != kNone && !ReadsHalves(op, i)) used[static_cast<size_t>(op.inputs[i])] = true;
+        if (op.inputs[i] != kNone && !ReadsHalves(op, i) && StreamedRows(op, i) == nullptr) used[static_cast<size_t>(op.inputs[i])] = true;
       }
     }
   }
@@ -201,6 +229,8 @@ OpContext ExecutorBuilder::ContextOf(int32_t index) {
   for (const TensorId output : op.outputs) context.outputs.push_back(&TensorAt(output));
   if (ReadsHalves(op, 1)) context.halves = &TensorAt(plan_.placements[static_cast<size_t>(op.inputs[1])].index);
   if (packs()) context.packed_weights = &shared_.packed_weights();
+  context.streamed_rows = op.inputs.size() > 1 && op.inputs[1] != kNone ? StreamedRows(op, 1) : nullptr;
+  context.streamed_weights = &shared_.streamed_weights();
   const int32_t quantized = quantized_of_op_[static_cast<size_t>(index)];
   if (quantized != kNone) context.quantized_input = &quantized_[static_cast<size_t>(quantized)];
   return context;
@@ -225,6 +255,11 @@ Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind
     kind = KernelKind::kNative;
     if (StepPtr step = TRY(MakeInPlaceFullyConnected(context))) return step;
   }
+  if (context.streamed_rows != nullptr) {
+    const bool lookup = context.op.kind == OpKind::kEmbeddingLookup;
+    kind = lookup ? KernelKind::kNative : KernelKind::kXnnpack;
+    return lookup ? MakeStreamedLookup(context) : MakeStreamedFullyConnected(context);
+  }
   if (fast()) {
     kind = KernelKind::kXnnpack;
     if (StepPtr step = TRY(MakeXnnpackStep(context))) return step;
@@ -248,18 +283,24 @@ Status ExecutorBuilder::BindWorkspace() {
   return {};
 }
 
-Result<Executor> Executor::Create(const Graph& graph, int32_t subgraph, SharedRuntime& shared, std::span<const ExternalBuffer> externals) {
+Result<Executor> Executor::Create(const Graph& graph, int32_t subgraph, SharedRuntime& shared, std::span<const ExternalBuffer> externals,
+                                  const ArenaMaker& make_arena) {
   TRY(ValidateGraph(graph));
   if (subgraph < 0 || static_cast<size_t>(subgraph) >= graph.subgraphs.size()) {
     return Fail(ErrorCode::kTfliteReference, "subgraph {} does not exist, the model has {}", subgraph, graph.subgraphs.size());
   }
   const PlanOptions options{.fuse_mean_of_squares = shared.kernels() != Kernels::kReference};
-  return ExecutorBuilder(graph, subgraph, shared, externals).Build(TRY(MakePlan(graph, subgraph, externals, options)));
+  return ExecutorBuilder(graph, subgraph, shared, externals, make_arena).Build(TRY(MakePlan(graph, subgraph, externals, options)));
 }
 
 Status Executor::Run() {
-  for (const StepPtr& step : steps_) TRY(step->Run());
+  TRY(RunSteps(0, steps_.size()));
   for (const CopyBack& copy : copy_backs_) std::memcpy(copy.to, copy.from, copy.bytes);
+  return {};
+}
+
+Status Executor::RunSteps(size_t begin, size_t end) {
+  for (const StepPtr& step : std::span(steps_).subspan(begin, end - begin)) TRY(step->Run());
   return {};
 }
 

@@ -6,6 +6,7 @@
 #define TASKPRESS_RUNTIME_EXECUTOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -30,15 +31,21 @@ struct StepInfo {
   KernelKind kernel = KernelKind::kReference;
 };
 
+// Gives memory for an executor's tensors, kTensorAlignment and with kTensorPadding readable bytes behind it, in place of its own. The
+// caller may put other contents under the same addresses between two steps (SwitchedMemory): many calls in progress, one executor.
+using ArenaMaker = std::function<Result<ByteSpan>(uint64_t bytes)>;
+
 class Executor {
  public:
-  // `graph`, `shared` and the external buffers must outlive the executor. Refuses graphs that ValidateGraph refuses, operators whose
-  // tensors do not fit them (kGraphShape), operators no kernel covers (kKernelUnsupported), and kOutOfMemory.
+  // `graph`, `shared`, the external buffers and memory from `make_arena` must outlive the executor. Refuses graphs that ValidateGraph
+  // refuses, operators whose tensors do not fit them (kGraphShape), operators no kernel covers (kKernelUnsupported), and kOutOfMemory.
   static Result<Executor> Create(const Graph& graph, int32_t subgraph, SharedRuntime& shared,
-                                 std::span<const ExternalBuffer> externals = {});
+                                 std::span<const ExternalBuffer> externals = {}, const ArenaMaker& make_arena = {});
 
   // kRuntimeIndex when an index computed by the graph leaves its table.
   Status Run();
+  // Steps [begin, end) of steps(). Run() is all of them, and then states that cannot be updated in place are copied back.
+  Status RunSteps(size_t begin, size_t end);
 
   // Bytes of an input or output of the subgraph.
   [[nodiscard]] ByteSpan Input(TensorId id) const;
@@ -54,6 +61,12 @@ class Executor {
     return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
   }
 
+  // A tensor of the subgraph that a step still to be run reads: its bytes are there when every step before that one has run.
+  template <typename T>
+  [[nodiscard]] std::span<const T> ValueAs(TensorId id) const {
+    return OutputAs<T>(id);
+  }
+
   [[nodiscard]] std::span<const StepInfo> steps() const { return infos_; }
   [[nodiscard]] uint64_t arena_bytes() const { return arena_.size(); }
 
@@ -67,7 +80,8 @@ class Executor {
     size_t bytes;
   };
 
-  TensorBuffer arena_;
+  TensorBuffer own_arena_;
+  ByteSpan arena_;
   TensorBuffer workspace_;
   std::vector<BoundTensor> tensors_;  // by TensorId; steps point into it
   std::vector<StepPtr> steps_;

@@ -12,6 +12,10 @@ enum class Kernels : uint8_t {
   // The same, except that matrices are multiplied where they lie in the file: nothing is packed, so a model of any size starts at once and
   // needs no memory beside caches and activations. A pass takes about as long as reading the weights; long prompts are XNNPACK's.
   kInPlace,
+  // As kXnnpack, except that f32 matrices which are computed on demand (a checkpoint's) are packed when a step needs them and forgotten
+  // when another one does, and rows of such tables are read one by one: a float model of any size runs in the memory of its largest matrix.
+  // For calls of many tokens; every run reads all weights.
+  kStreamed,
 };
 
 }  // namespace taskpress

@@ -1,19 +1,15 @@
 #include "runtime/session.h"
 
 #include <algorithm>
-#include <cfloat>
 #include <vector>
 
 #include "runtime/executor.h"
-#include "runtime/row_embedder.h"
 #include "runtime/shared_runtime.h"
+#include "runtime/text_inputs.h"
 #include "runtime/text_signatures.h"
 
 namespace taskpress {
 namespace {
-
-// LiteRT-LM's value: adding a moderate negative number to it (a sliding window's mask) does not overflow to infinity.
-constexpr float kMasked = -0.7F * FLT_MAX;
 
 // A signature and its executor, made at first use.
 struct Runner {
@@ -44,15 +40,11 @@ class Session::Impl {
   Runner& ChooseRunner(std::vector<Runner>& chunks, int64_t rest);
   Result<Executor*> ExecutorOf(Runner& runner);
   Status RunChunk(Runner& runner, std::span<const int32_t> tokens);
-  Status FillEmbeddings(Runner& runner, std::span<const int32_t> tokens);
-  void FillPositions(Runner& runner, int64_t count) const;
-  void FillMask(Runner& runner, int64_t count) const;
 
   TextModel model_;
   std::unique_ptr<SharedRuntime> shared_;
   std::vector<TensorBuffer> states_;
-  std::optional<RowEmbedder> embedder_;
-  std::optional<RowEmbedder> per_layer_embedder_;
+  std::optional<TextInputs> inputs_;
   Runner decode_;
   std::vector<Runner> prefill_;  // ascending T
   std::vector<Runner> score_;    // ascending T
@@ -67,13 +59,7 @@ Status Session::Impl::Initialize(SessionOptions options) {
   TextSignatures signatures = TRY(FindTextSignatures(model_.prefill_decode));
   vocab_size_ = signatures.vocab_size;
   context_length_ = signatures.context_length;
-  embedder_ = TRY(RowEmbedder::Create(model_.embedder, *shared_, signatures.hidden_size));
-  if (signatures.per_layer_size != 0) {
-    if (!model_.per_layer_embedder) {
-      return Fail(ErrorCode::kBundleSectionMissing, "prefill_decode reads per_layer_embeddings, but there is no per-layer embedder");
-    }
-    per_layer_embedder_ = TRY(RowEmbedder::Create(*model_.per_layer_embedder, *shared_, signatures.per_layer_size));
-  }
+  inputs_ = TRY(TextInputs::Create(model_, signatures, *shared_));
   // Where memory counts, slots of the caches that no token has reached should take none.
   const Pages pages = options.kernels == Kernels::kInPlace ? Pages::kSmall : Pages::kHuge;
   for (const StateTensor& state : signatures.states) {
@@ -141,45 +127,11 @@ Runner& Session::Impl::ChooseRunner(std::vector<Runner>& chunks, int64_t rest) {
   return decode_;
 }
 
-Status Session::Impl::FillEmbeddings(Runner& runner, std::span<const int32_t> tokens) {
-  const auto fill = [&](RowEmbedder& embedder, TensorId input) -> Status {
-    const std::span<float> rows = runner.executor->InputAs<float>(input);
-    for (size_t i = 0; i < static_cast<size_t>(runner.signature.tokens); ++i) {
-      const std::span<const float> row = i < tokens.size() ? TRY(embedder.Embed(tokens[i])) : embedder.padding_row();
-      std::ranges::copy(row, rows.subspan(i * row.size()).begin());
-    }
-    return {};
-  };
-  TRY(fill(*embedder_, runner.signature.embeddings));
-  if (runner.signature.per_layer_embeddings != kNone) TRY(fill(*per_layer_embedder_, runner.signature.per_layer_embeddings));
-  return {};
-}
-
-void Session::Impl::FillPositions(Runner& runner, int64_t count) const {
-  const std::span<int32_t> positions = runner.executor->InputAs<int32_t>(runner.signature.positions);
-  for (size_t i = 0; i < positions.size(); ++i) {
-    const auto row = static_cast<int64_t>(i);
-    positions[i] = row < count ? static_cast<int32_t>(position_ + row) : 0;
-  }
-}
-
-// Row i sees everything up to itself; the cache behind it holds older contexts or nothing.
-void Session::Impl::FillMask(Runner& runner, int64_t count) const {
-  const std::span<float> mask = runner.executor->InputAs<float>(runner.signature.mask);
-  std::ranges::fill(mask, kMasked);
-  for (int64_t row = 0; row < count; ++row) {
-    std::fill_n(mask.begin() + row * context_length_, position_ + row + 1, 0.0F);
-  }
-}
-
 Status Session::Impl::RunChunk(Runner& runner, std::span<const int32_t> tokens) {
   Executor* executor = TRY(ExecutorOf(runner));
-  const auto count = static_cast<int64_t>(tokens.size());
-  TRY(FillEmbeddings(runner, tokens));
-  FillPositions(runner, count);
-  FillMask(runner, count);
+  TRY(inputs_->Fill(*executor, runner.signature, tokens, position_));
   TRY(executor->Run());
-  position_ += count;
+  position_ += static_cast<int64_t>(tokens.size());
   return {};
 }
 

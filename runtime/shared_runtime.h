@@ -6,6 +6,7 @@
 
 #include "runtime/constant_store.h"
 #include "runtime/kernels.h"
+#include "runtime/streamed_weights.h"
 #include "runtime/thread_pool.h"
 #include "runtime/xnnpack_packed_weights.h"
 #include "schema/base/error.h"
@@ -26,6 +27,7 @@ class SharedRuntime {
   [[nodiscard]] const ThreadPool& threads() const { return threads_; }
   [[nodiscard]] ConstantStore& constants() { return constants_; }
   [[nodiscard]] PackedWeights& packed_weights() { return packed_weights_; }
+  [[nodiscard]] StreamedWeights& streamed_weights() { return streamed_weights_; }
 
  private:
   SharedRuntime(Kernels kernels, ThreadPool threads) : kernels_(kernels), threads_(std::move(threads)), constants_(threads_) {}
@@ -34,6 +36,7 @@ class SharedRuntime {
   ThreadPool threads_;
   ConstantStore constants_;
   PackedWeights packed_weights_;
+  StreamedWeights streamed_weights_;
 };
 
 }  // namespace taskpress

@@ -30,6 +30,12 @@ class Reader {
     return text;
   }
 
+  Status ExpectHidden(TextSignature& text, int64_t hidden_size) const {
+    text.hidden = FindTensor(signature_.outputs, "hidden");
+    if (text.hidden == kNone) return Fail(ErrorCode::kBundleContract, "signature {}: no output \"hidden\"", signature_.key);
+    return Expect(text.hidden, text.tokens * hidden_size, "hidden");
+  }
+
   Status ExpectLogits(const TextSignature& text, int64_t vocab_size) const {
     if (text.logits == kNone) return Fail(ErrorCode::kBundleContract, "signature {}: no output \"logits\"", signature_.key);
     return Expect(text.logits, text.tokens * vocab_size, "logits");
@@ -115,6 +121,10 @@ Result<TextSignatures> FindTextSignatures(const Graph& graph) {
     if (signature.key.starts_with("score")) {
       all.score.push_back(TRY(other.Read(all, /*is_decode=*/false)));
       TRY(other.ExpectLogits(all.score.back(), all.vocab_size));
+    }
+    if (signature.key.starts_with("calibrate")) {
+      all.calibrate.push_back(TRY(other.Read(all, /*is_decode=*/false)));
+      TRY(other.ExpectHidden(all.calibrate.back(), all.hidden_size));
     }
   }
   std::ranges::stable_sort(all.prefill, {}, &TextSignature::tokens);

@@ -19,6 +19,10 @@ Status InitializeXnnpack();
 // A step that runs an XNNPACK operator, or null when XNNPACK has none for these types and shapes. kGraphShape, kXnnpackFailed.
 Result<StepPtr> MakeXnnpackStep(const OpContext& context);
 
+// FULLY_CONNECTED whose f32 weights are read when the step runs (OpContext::streamed_rows). The same numbers as with packed weights.
+// kGraphShape.
+Result<StepPtr> MakeStreamedFullyConnected(const OpContext& context);
+
 // The int8 copy of a tensor that FULLY_CONNECTED ops with integer weights read. All of them (q, k, v; gate, up) share one.
 struct QuantizedInputPlan {
   TensorId value = kNone;  // Plan::values of the input

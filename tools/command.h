@@ -24,6 +24,7 @@ struct Verb {
 
 // Each adds its subcommand and flags; the body runs after parsing.
 Verb AddConvert(CLI::App& app);
+Verb AddCalibrate(CLI::App& app);
 Verb AddInspect(CLI::App& app);
 Verb AddPlan(CLI::App& app);
 Verb AddSlice(CLI::App& app);

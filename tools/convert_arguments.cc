@@ -1,7 +1,11 @@
 #include "tools/convert_arguments.h"
 
-#include <charconv>
+#include <unistd.h>
 
+#include <charconv>
+#include <iostream>
+
+#include "converter/calibrate.h"
 #include "converter/convert.h"
 #include "schema/base/checked_math.h"
 
@@ -22,8 +26,11 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
     return Fail(ErrorCode::kModalityNotAvailable, "--modalities {}: this version converts text only", arguments.modalities);
   }
   const bool best = arguments.method == "best";
-  const std::optional<QuantMethod> method = best ? QuantMethod::kClip : QuantMethodFromName(arguments.method);
-  if (!method) return Fail(ErrorCode::kRecipeSyntax, "--method {}: absmax, clip or best", arguments.method);
+  const std::optional<QuantMethod> method = best ? QuantMethod::kGptq : QuantMethodFromName(arguments.method);
+  if (!method) return Fail(ErrorCode::kRecipeSyntax, "--method {}: absmax, clip, gptq or best", arguments.method);
+  if (*method == QuantMethod::kGptq && arguments.calibrate.empty()) {
+    return Fail(ErrorCode::kUsage, "--method {}: give a text that is like what the model will read, with --calibrate", arguments.method);
+  }
   if (arguments.window != "gather" && arguments.window != "mask")
     return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
   if (arguments.context < 16 || arguments.context > kMaxContext) {
@@ -45,6 +52,30 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   options.model.prefill_lengths = TRY(PrefillLengths(TRY(AskedPrefillLengths(arguments)), arguments.context));
   options.score_signature = arguments.score_signature;
   return options;
+}
+
+bool IsCalibrationFile(const std::filesystem::path& path) { return CalibrationFile::Open(path).has_value(); }
+
+// Of a text, the moments are in a file without a name: what is mapped stays readable.
+Result<std::shared_ptr<const Calibration>> CalibrationOf(const ConvertArguments& arguments, const ModelFiles& files,
+                                                         const std::string& slice) {
+  if (arguments.calibrate.empty()) return nullptr;
+  const std::filesystem::path given = arguments.calibrate;
+  if (given.extension() == kCalibrationExtension || IsCalibrationFile(given)) {
+    return std::make_shared<const Calibration>(TRY(CalibrationFile::Open(given)));
+  }
+  std::error_code ignored;
+  std::filesystem::path folder = arguments.outputs.empty() ? "." : arguments.outputs.front();
+  if (!std::filesystem::is_directory(folder, ignored)) folder = std::filesystem::absolute(folder, ignored).parent_path();
+  const std::filesystem::path file = folder / Format(".taskpress-{}{}", getpid(), kCalibrationExtension);
+  CalibrateOptions options{.text = given, .slice = slice, .lora = arguments.lora, .tokens = arguments.calibration_tokens};
+  options.work = {.threads = arguments.threads, .stop = &StopRequested()};
+  options.writer.replace = true;
+  const CalibrateReport report = TRY(Calibrate(files, arguments.checkpoint, options, file));
+  Result<CalibrationFile> opened = CalibrationFile::Open(file);
+  std::filesystem::remove(file, ignored);
+  std::cerr << Format("note: calibrated with {} tokens in windows of {}\n", report.tokens, report.window);
+  return std::make_shared<const Calibration>(TRY(std::move(opened)));
 }
 
 // The folder's name, which may hold dots, or the file's without its extension.
@@ -112,8 +143,13 @@ void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& 
   verb.add_option("--tensor-type", arguments->tensor_types,
                   "REGEX=TYPE (f32, f16, int8, int4, int4_block32) for matching weights; repeatable, the last match wins");
   verb.add_option("--lora", arguments->lora, "folder of a PEFT adapter to merge into the weights");
-  verb.add_option("--method", arguments->method, "how weights are rounded: absmax, clip (least squared error), or best (all that helps)")
+  verb.add_option("--method", arguments->method,
+                  "how weights are rounded: absmax, clip (least squared error), gptq (errors made up for; needs --calibrate), or best "
+                  "(folds and gptq)")
       ->capture_default_str();
+  verb.add_option("--calibrate", arguments->calibrate,
+                  "a text or .jsonl to measure the inputs of all matrices with, or what `taskpress calibrate` made of one");
+  verb.add_option("--calibration-tokens", arguments->calibration_tokens, "of the text, at most")->capture_default_str();
   verb.add_option("--folds", arguments->folds,
                   "rescaling of channels that leaves the float model as it is: auto, none, or names of folds; default: auto for "
                   "--method best")
@@ -137,7 +173,9 @@ Result<PreparedJobs> PrepareJobs(const ConvertArguments& arguments) {
   if (prepared.slices.empty()) prepared.slices.emplace_back(kWholeModel);
   for (const std::string& slice : prepared.slices) {
     options.slice = slice;
+    options.calibration = TRY(CalibrationOf(arguments, *prepared.files, slice));
     prepared.models.push_back(TRY(PrepareModel(*prepared.files, arguments.checkpoint, options)));
+    if (!arguments.calibrate.empty()) prepared.models.back().inputs.emplace_back(arguments.calibrate);
   }
   for (const PreparedModel& model : prepared.models) prepared.jobs.push_back({.model = &model, .outputs = {}});
   const bool several = prepared.slices.size() > 1;
@@ -185,6 +223,7 @@ std::vector<std::pair<std::string, std::string>> RecordedOptions(const ConvertAr
           {"tensor-type", rules},
           {"method", arguments.method},
           {"folds", folds},
+          {"calibration-tokens", arguments.calibrate.empty() ? "" : std::to_string(arguments.calibration_tokens)},
           {"window", arguments.window},
           {"context", std::to_string(arguments.context)},
           {"prefill", arguments.prefill},

@@ -21,6 +21,7 @@ namespace taskpress {
 
 class ThreadPool;
 class PackedWeights;
+class StreamedWeights;
 struct QuantizedInput;
 
 // A tensor and where its bytes are.
@@ -71,6 +72,8 @@ struct OpContext {
   PackedWeights* packed_weights = nullptr;          // only where weights may be packed (Kernels::kXnnpack)
   const QuantizedInput* quantized_input = nullptr;  // the int8 copy of a FULLY_CONNECTED's input, when one is planned
   const BoundTensor* halves = nullptr;              // kInPlace: the f16 constant behind a FULLY_CONNECTED's weights, which have no bytes
+  const RowSource* streamed_rows = nullptr;         // kStreamed: input 1, a matrix or table that has no bytes in memory
+  StreamedWeights* streamed_weights = nullptr;      // who may keep such a matrix
   bool mean_of_squares = false;                     // a MEAN that squares its input itself (Plan::squared_inputs)
 
   [[nodiscard]] const BoundTensor& in(size_t i) const { return *inputs[i]; }

@@ -11,6 +11,7 @@
 #include "runtime/kernels/packed_int4.h"
 #include "runtime/thread_pool.h"
 #include "runtime/xnnpack_packed_weights.h"
+#include "schema/byte_source.h"
 
 namespace taskpress {
 namespace {
@@ -123,6 +124,22 @@ Result<StepPtr> MakeEmbeddingLookup(const OpContext& context) {
 }
 
 }  // namespace
+
+Result<StepPtr> MakeStreamedLookup(const OpContext& context) {
+  const EmbeddingLookupShape shape = TRY(CheckEmbeddingLookup(context));
+  return MakeStep([shape, ids = context.in(0).as<int32_t>(), name = context.in(1).name, table = context.streamed_rows,
+                   out = context.out().writable]() -> Status {
+    const uint64_t row_bytes = table->row_bytes();
+    for (int64_t i = 0; i < shape.ids; ++i) {
+      const int64_t row = ids[i];
+      if (row < 0 || row >= shape.rows) {
+        return Fail(ErrorCode::kRuntimeIndex, "EMBEDDING_LOOKUP {}: id {} is outside [0, {})", name, row, shape.rows);
+      }
+      TRY(table->ReadRows(row, 1, {out + static_cast<uint64_t>(i) * row_bytes, row_bytes}, {}));
+    }
+    return {};
+  });
+}
 
 Result<StepPtr> MakeNativeStep(const OpContext& context) {
   switch (context.op.kind) {

@@ -10,6 +10,9 @@ namespace taskpress {
 // Null when there is no native kernel for the operator. kGraphShape, kKernelUnsupported.
 Result<StepPtr> MakeNativeStep(const OpContext& context);
 
+// EMBEDDING_LOOKUP in a table of floats that is read row by row when it is asked (OpContext::streamed_rows). kGraphShape.
+Result<StepPtr> MakeStreamedLookup(const OpContext& context);
+
 }  // namespace taskpress
 
 #endif  // TASKPRESS_RUNTIME_KERNELS_NATIVE_NATIVE_H_
