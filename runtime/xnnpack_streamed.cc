@@ -16,7 +16,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Floats of one block: what a thread reads before it packs.
 constexpr int64_t kBlockFloats = int64_t{2} << 20;
-// Blocks begin at multiples of this many rows, so that none but the last has a tile that is not full.
+// Blocks begin at multiples of this many rows, so that the tiles of all but the last are full.
 constexpr int64_t kBlockAlignment = 64;
 // A larger matrix is not kept for the next run.
 constexpr uint64_t kMostKept = uint64_t{256} << 20;
@@ -41,7 +41,7 @@ class StreamedFullyConnected final : public Step, public StreamedMatrix {
 
   Status Run() override {
     keeper_.Take(*this);
-    const int64_t blocks = (shape_.out + block_rows_ - 1) / block_rows_;
+    const int64_t blocks = NumBlocks();
     const bool keeps = rows_.size() <= kMostKept;
     if (keeps && std::ssize(packed_) == blocks) return Multiply();
     const int64_t at_once = keeps ? blocks : threads_.threads();
@@ -54,13 +54,17 @@ class StreamedFullyConnected final : public Step, public StreamedMatrix {
   }
 
  private:
+  // The last block takes what is left over, too: XNNPACK has other kernels, which add up in another order, for a few channels.
+  [[nodiscard]] int64_t NumBlocks() const { return std::max<int64_t>(1, shape_.out / block_rows_); }
+  [[nodiscard]] int64_t RowsOf(int64_t block) const { return block + 1 < NumBlocks() ? block_rows_ : shape_.out - block * block_rows_; }
+
   // Several blocks side by side: XNNPACK packs on the thread that asks.
   Status Pack(int64_t first_block, int64_t count) {
     packed_.clear();
     std::vector<XnnOperator> packed(static_cast<size_t>(count));
     std::vector<Status> statuses(packed.size());
     threads_.ForEach(count, [&](int64_t i) {
-      Result<XnnOperator> made = PackBlock((first_block + i) * block_rows_);
+      Result<XnnOperator> made = PackBlock(first_block + i);
       if (made) {
         packed[static_cast<size_t>(i)] = *std::move(made);
       } else {
@@ -72,8 +76,9 @@ class StreamedFullyConnected final : public Step, public StreamedMatrix {
     return {};
   }
 
-  Result<XnnOperator> PackBlock(int64_t first) const {
-    const int64_t count = std::min(block_rows_, shape_.out - first);
+  Result<XnnOperator> PackBlock(int64_t block) const {
+    const int64_t first = block * block_rows_;
+    const int64_t count = RowsOf(block);
     const auto in = static_cast<size_t>(shape_.in);
     const TensorBuffer floats = TRY(TensorBuffer::Make(static_cast<uint64_t>(count) * rows_.row_bytes()));
     TRY(rows_.ReadRows(first, count, floats.bytes(), {}));

@@ -181,7 +181,7 @@ TEST_F(CalibrationTest, AShortTextGetsAShortWindow) {
 // Calibration runs on matrices that are read when a step needs them; both multiply by the same operators.
 TEST(StreamedWeightsTest, GiveTheLogitsOfPackedOnes) {
   const PreparedModel model = PrepareMicro({.score = true});
-  const std::vector<int32_t> tokens(oracle::GoldenPrompts()[5].begin(), oracle::GoldenPrompts()[5].end());
+  const oracle::Tokens tokens = oracle::GoldenPrompts()[5];
   Session packed = Must(Session::Create(model.graphs, {.kernels = Kernels::kXnnpack, .threads = 2}));
   Session streamed = Must(Session::Create(model.graphs, {.kernels = Kernels::kStreamed, .threads = 2}));
   const std::vector<float> expected = ScoreAll(packed, tokens);

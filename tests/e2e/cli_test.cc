@@ -50,7 +50,8 @@ std::vector<std::string> KeysOf(const nlohmann::json& object) {
 }
 
 TEST_F(CliTest, EveryVerbExplainsItselfWithAnExample) {
-  for (const std::string verb : {"convert", "slice", "inspect", "verify", "run", "score", "compare", "bench", "repack", "explain"}) {
+  for (const std::string verb :
+       {"convert", "calibrate", "slice", "inspect", "verify", "run", "score", "compare", "bench", "repack", "explain"}) {
     const Finished help = Taskpress({verb, "--help"});
     EXPECT_EQ(help.status, 0) << verb;
     EXPECT_THAT(help.out, HasSubstr("Example")) << verb;
@@ -161,6 +162,38 @@ TEST_F(CliTest, AnErrorIsADocumentForMachines) {
   EXPECT_EQ(document["exit_status"], 2);
   EXPECT_THAT(document["message"].get<std::string>(), HasSubstr("none.task"));
   EXPECT_NE(document["advice"], "");
+}
+
+TEST_F(CliTest, ATextCalibratesDirectlyOrByAFileAndTheBundleIsTheSame) {
+  const TempFolder folder;
+  const std::string text = TASKPRESS_TEST_DATA "/calibration.jsonl";
+  const std::string file = (folder.path() / "micro.calib").string();
+  const nlohmann::json made = TaskpressJson({"calibrate", Micro(), "--text", text, "-o", file, "--tokens", "2048"});
+  EXPECT_EQ(made["schema"], "taskpress/calibrate/1");
+  EXPECT_EQ(made["tokens"], 2048);
+  std::vector<std::string> bundles;
+  for (const std::string& given : {text, file}) {
+    const std::string out = (folder.path() / ("by" + std::to_string(bundles.size()) + ".task")).string();
+    TaskpressJson({"convert", Micro(), "-o", out, "--method", "best", "--calibrate", given, "--calibration-tokens", "2048", "--context",
+                   "64", "--prefill", "8"});
+    bundles.push_back(ReadFileBytes(out));
+  }
+  EXPECT_EQ(bundles[0], bundles[1]);
+  const Finished verified = Taskpress({"verify", (folder.path() / "by0.task").string(), "--against", Micro()});
+  EXPECT_EQ(verified.status, 0) << verified.out;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry.path();
+
+  const Finished merged = Taskpress({"calibrate", "--merge", file, file, "-o", (folder.path() / "twice.calib").string()});
+  EXPECT_EQ(merged.status, 0) << merged.err;
+  EXPECT_THAT(merged.out, HasSubstr("4096 tokens"));
+
+  const Finished without = Taskpress({"convert", Micro(), "-o", (folder.path() / "x.task").string(), "--method", "gptq"});
+  EXPECT_EQ(without.status, 2);
+  EXPECT_THAT(without.err, HasSubstr("--calibrate"));
+  const Finished unknown = Taskpress({"convert", Micro(), "-o", (folder.path() / "x.task").string(), "--folds", "sideways"});
+  EXPECT_EQ(unknown.status, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("up_to_down"));
 }
 
 TEST_F(CliTest, SlicesAreCutOrRefusedWithTheirRule) {

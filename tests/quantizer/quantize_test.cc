@@ -347,8 +347,8 @@ TEST(QuantSpecTest, NamesGoThereAndBack) {
   }
   for (const std::string_view unknown : {"", "INT4", "int", "int44", "bf16", "int4_block16", "int8_block32", "int4_block"})
     EXPECT_FALSE(QuantSpecFromName(unknown).has_value()) << unknown;
-  for (const std::string_view name : {"absmax", "clip"}) EXPECT_EQ(NameOf(QuantMethodFromName(name).value()), name);
-  EXPECT_FALSE(QuantMethodFromName("gptq").has_value());
+  for (const std::string_view name : {"absmax", "clip", "gptq"}) EXPECT_EQ(NameOf(QuantMethodFromName(name).value()), name);
+  EXPECT_FALSE(QuantMethodFromName("best").has_value());
 }
 
 double SquaredError(const QuantSpec& spec, const Quantized& quantized, std::span<const float> values, int64_t columns,
