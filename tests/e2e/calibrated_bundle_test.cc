@@ -199,9 +199,9 @@ TEST(StreamedWeightsTest, GiveTheLogitsOfPackedOnes) {
 
 TEST(SelectMomentsTest, ColumnsAndFactorsAreThoseOfTheScaledInputs) {
   constexpr int64_t kColumns = 7;
-  constexpr int64_t kTokens = 40;
+  constexpr int64_t kCount = 40;
   std::vector<float> values;
-  for (int64_t i = 0; i < kTokens * kColumns; ++i)
+  for (int64_t i = 0; i < kCount * kColumns; ++i)
     values.push_back(std::sin(static_cast<float>(i) * 0.7F) * static_cast<float>(i % kColumns + 1));
   const std::vector<float> factors{0.5F, 2.0F, 4.0F};
   std::vector<float> chosen;  // columns 2 to 4, divided
@@ -209,9 +209,8 @@ TEST(SelectMomentsTest, ColumnsAndFactorsAreThoseOfTheScaledInputs) {
     const size_t column = i % kColumns;
     if (column >= 2 && column < 5) chosen.push_back(values[i] / factors[column - 2]);
   }
-  const SecondMoments expected = Must(ComputeMomentsPlain(chosen, kTokens, 3, MomentKind::kFull));
-  const SecondMoments selected =
-      Must(SelectMoments(Must(ComputeMomentsPlain(values, kTokens, kColumns, MomentKind::kFull)), 2, 3, factors));
+  const SecondMoments expected = Must(ComputeMomentsPlain(chosen, kCount, 3, MomentKind::kFull));
+  const SecondMoments selected = Must(SelectMoments(Must(ComputeMomentsPlain(values, kCount, kColumns, MomentKind::kFull)), 2, 3, factors));
   ASSERT_EQ(selected.columns, 3);
   for (size_t j = 0; j < 3; ++j) {
     EXPECT_NEAR(selected.squares[j], expected.squares[j], 1e-5 * expected.squares[j]);
@@ -219,7 +218,7 @@ TEST(SelectMomentsTest, ColumnsAndFactorsAreThoseOfTheScaledInputs) {
     EXPECT_FLOAT_EQ(selected.max_magnitudes[j], expected.max_magnitudes[j]);
     for (size_t k = 0; k <= j; ++k) EXPECT_NEAR(selected.products[j * 3 + k], expected.products[j * 3 + k], 1e-3) << j << k;
   }
-  EXPECT_FALSE(SelectMoments(Must(ComputeMomentsPlain(values, kTokens, kColumns, MomentKind::kFull)), 5, 3, {}).has_value());
+  EXPECT_FALSE(SelectMoments(Must(ComputeMomentsPlain(values, kCount, kColumns, MomentKind::kFull)), 5, 3, {}).has_value());
 }
 
 }  // namespace
