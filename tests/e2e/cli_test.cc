@@ -168,14 +168,14 @@ TEST_F(CliTest, ATextCalibratesDirectlyOrByAFileAndTheBundleIsTheSame) {
   const TempFolder folder;
   const std::string text = TASKPRESS_TEST_DATA "/calibration.jsonl";
   const std::string file = (folder.path() / "micro.calib").string();
-  const nlohmann::json made = TaskpressJson({"calibrate", Micro(), "--text", text, "-o", file, "--tokens", "2048"});
+  const nlohmann::json made = TaskpressJson({"calibrate", Micro(), "--text", text, "-o", file, "--tokens", "2048", "--threads", "1"});
   EXPECT_EQ(made["schema"], "taskpress/calibrate/1");
   EXPECT_EQ(made["tokens"], 2048);
   std::vector<std::string> bundles;
   for (const std::string& given : {text, file}) {
     const std::string out = (folder.path() / ("by" + std::to_string(bundles.size()) + ".task")).string();
     TaskpressJson({"convert", Micro(), "-o", out, "--method", "best", "--calibrate", given, "--calibration-tokens", "2048", "--context",
-                   "64", "--prefill", "8"});
+                   "64", "--prefill", "8", "--threads", "1"});
     bundles.push_back(ReadFileBytes(out));
   }
   EXPECT_EQ(bundles[0], bundles[1]);

@@ -262,7 +262,7 @@ TEST_F(MicroBundleTest, LikelihoodsOfHeldOutTextAreThoseOfTransformers) {
 // bits (the fast kernels use the CPU clients' approximations of GELU, SIN and roots, the reference kernels float64) may fall on either side
 // of a rounding boundary. A flip is as large as a quantization step and reaches every later token through the cache; where it comes depends
 // on the CPU. So beginnings of many windows are compared: until the first flip the kernels are as close as float kernels are, and no error
-// of a kernel would leave that many tokens alone. Measured on AVX2: MEASURED of 96 tokens.
+// of a kernel would leave that many tokens alone.
 TEST_F(MicroBundleTest, QuantizedKernelsDifferOnlyWhereARoundingFlips) {
   constexpr size_t kWindows = 16;
   constexpr size_t kTokens = 6;
