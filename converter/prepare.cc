@@ -114,6 +114,9 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   if (options.choose_folds) {
     TRY(weights.SetFolds(TRY(ChooseFolds(weights, model.config, options.fold_names, StrengthsOf(options.calibration), options.work))));
     model.notes.push_back(Format("{} folds rescale channels; the float model is the same function", weights.folds().size()));
+    if (options.calibration == nullptr && !weights.folds().empty())
+      model.notes.emplace_back(
+          "without --calibrate, folds rest on a guess that is far off for some models; measure with taskpress compare");
   } else {
     TRY(weights.SetFolds(options.folds));
   }
@@ -123,6 +126,12 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   TextModelOptions text = options.model;
   if (options.score_signature) text.score_length = ScoreLength(model.config.text_vocab_size, context);
   TRY(BuildSizes(stored, slice, options, text, weights, model));
+  if (options.calibration != nullptr) {  // decides codes, so a resumed conversion must know it again
+    const CalibrationInfo& info = options.calibration->info();
+    const std::string source = Format("{} tokens, {}", info.tokens, info.token_hash);
+    model.graphs.prefill_decode.metadata.emplace_back("taskpress.calibration", source);
+    for (PreparedSize& size : model.smaller) size.prefill_decode.metadata.emplace_back("taskpress.calibration", source);
+  }
   const Graph* per_layer_embedder = model.graphs.per_layer_embedder ? &*model.graphs.per_layer_embedder : nullptr;
   model.contract = TRY(CheckTextContract(model.graphs.embedder, per_layer_embedder, model.graphs.prefill_decode));
   for (const PreparedSize& size : model.smaller) TRY(CheckTextContract(model.graphs.embedder, per_layer_embedder, size.prefill_decode));
