@@ -63,8 +63,8 @@ Status LetSpeak(const std::filesystem::path& file, int threads, const std::atomi
   const Bundle bundle = TRY(ReadBundle(file));
   const std::vector<std::string> sizes = bundle.SizeNames();
   for (const std::string& size : sizes) {
-    const BundleModel model = TRY(LoadBundleModel(bundle, size));
-    TRY(SmokeRun(model.graphs, model.metadata, threads));
+    BundleModel model = TRY(LoadBundleModel(bundle, size));
+    TRY(SmokeRun(std::move(model.graphs), model.metadata, threads));
     TRY(CheckNotStopped(stop));
   }
   return {};

@@ -46,7 +46,9 @@ class StreamWriter {
   Status Run(StreamTimes& times) {
     state_.crcs.resize(plan_.constants().size());
     const uint64_t fits = options_.buffer_bytes / std::max<uint64_t>(1, plan_.unit_bytes());
-    slots_.resize(std::clamp<uint64_t>(fits, 1, kMostSlots));
+    slots_.resize(std::clamp<uint64_t>(fits, 1, MostSlots()));
+    // Growing would hold two of a unit's buffers for a moment, and up to twice the bytes for good.
+    for (Slot& slot : slots_) slot.packed.reserve(plan_.unit_bytes());
     const Status done = RunOrdered(
         state_.units, plan_.units(), slots_.size(), options_.work, [this](uint64_t unit, size_t slot) { return Make(unit, slots_[slot]); },
         [this](uint64_t unit, size_t slot) { return Write(unit, slots_[slot]); });
@@ -56,12 +58,14 @@ class StreamWriter {
   }
 
  private:
-  // Enough to keep some cores busy while one unit is written.
-  static constexpr uint64_t kMostSlots = 16;
+  static constexpr uint64_t kUnitsAhead = 16;  // that the disk is told of
+
+  // One unit is being written; each thread makes one and may have one that waits for its turn.
+  [[nodiscard]] uint64_t MostSlots() const { return 2 * static_cast<uint64_t>(RowWorkers(kUnitsAhead, 1, options_.work)) + 1; }
 
   Status Make(uint64_t unit, Slot& slot) {
     const Stopwatch watch;
-    Announce(unit + slots_.size());
+    Announce(unit + kUnitsAhead);
     Lay(plan_.PiecesOf(unit), slot);
     for (Slot::Made& made : slot.made) {
       const ByteSource& bytes = *plan_.constants()[made.piece.constant].bytes;

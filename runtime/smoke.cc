@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace taskpress {
@@ -45,8 +46,8 @@ std::vector<int32_t> Prompt(const BundleMetadata& metadata, int32_t vocab_size, 
 
 }  // namespace
 
-Status SmokeRun(const TextModel& graphs, const BundleMetadata& metadata, int threads) {
-  Session session = TRY(Session::Create(graphs, {.kernels = Kernels::kInPlace, .threads = threads}));
+Status SmokeRun(TextModel graphs, const BundleMetadata& metadata, int threads) {
+  Session session = TRY(Session::Create(std::move(graphs), {.kernels = Kernels::kInPlace, .threads = threads}));
   if (session.context_length() <= kReplyTokens) {
     return Fail(ErrorCode::kSmokeFailed, "smoke run: a context of {} tokens is too short to say anything", session.context_length());
   }

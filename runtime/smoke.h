@@ -10,7 +10,7 @@ namespace taskpress {
 // Runs on kernels that read the weights where they are: no packed copy, and of the KV caches only the slots that are written. Time and
 // memory stay small beside those of writing the bundle.
 // kSmokeFailed, kNotFinite.
-Status SmokeRun(const TextModel& graphs, const BundleMetadata& metadata, int threads);
+Status SmokeRun(TextModel graphs, const BundleMetadata& metadata, int threads);
 
 }  // namespace taskpress
 

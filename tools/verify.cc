@@ -205,12 +205,12 @@ Result<Check> CheckPredictions(const BundleModel& model, const TextModel& refere
 // Of the size called `name`, empty for the only one.
 Status CheckSize(const Bundle& bundle, const std::string& name, const VerifyArguments& arguments, std::vector<Check>& checks) {
   const std::string prefix = name.empty() ? "" : Format("size {}: ", name);
-  const BundleModel model = TRY(LoadBundleModel(bundle, name));
+  BundleModel model = TRY(LoadBundleModel(bundle, name));
   checks.push_back({.name = prefix + "members and metadata",
                     .detail = Format("context {}, vocabulary {}, {} caches, prefill lengths from {} to {}", model.contract.context,
                                      model.contract.vocab_size, model.contract.num_caches, model.contract.prefill_lengths.front(),
                                      model.contract.prefill_lengths.back())});
-  TRY(SmokeRun(model.graphs, model.metadata, arguments.flags.threads));
+  TRY(SmokeRun(std::move(model.graphs), model.metadata, arguments.flags.threads));
   checks.push_back({.name = prefix + "smoke run", .detail = "finite logits, prefill and decode agree"});
   return {};
 }
