@@ -62,26 +62,30 @@ Result<SecondMoments> SelectMoments(SecondMoments moments, int64_t first_column,
   return moments;
 }
 
-const CalibrationSite* Calibration::SiteOf(std::string_view weight) const {
-  const auto found = std::ranges::find_if(file_.sites(), [&](const CalibrationSite& site) {
-    return std::ranges::any_of(std::views::split(std::string_view(site.name), ' '),
-                               [&](const auto& name) { return std::string_view(name) == weight; });
-  });
-  return found == file_.sites().end() ? nullptr : &*found;
+Calibration::Calibration(CalibrationFile file) : file_(std::move(file)) {
+  for (const CalibrationSite& site : file_.sites()) {
+    for (const auto name : std::views::split(std::string_view(site.name), ' '))
+      sites_.try_emplace(std::string(std::string_view(name)), site);
+  }
+}
+
+Result<const CalibrationSite*> Calibration::SiteOf(const CalibratedInputs& inputs) const {
+  const auto site = sites_.find(inputs.weight);
+  const int64_t end = inputs.first_column + inputs.columns;
+  if (site != sites_.end() && end <= site->second.columns) return &site->second;
+  const std::string found = site == sites_.end() ? "none of it" : Format("{}", site->second.columns);
+  return Fail(ErrorCode::kCalibrationMismatch,
+              "{}: \"{}\" reads inputs up to column {}, found {}; calibrate this checkpoint and slice again", file_.path().string(),
+              inputs.weight, end, found);
 }
 
 Status Calibration::Check(const CalibratedInputs& inputs) const {
-  const CalibrationSite* site = SiteOf(inputs.weight);
-  if (site != nullptr && inputs.first_column + inputs.columns <= site->columns) return {};
-  const std::string found = site == nullptr ? "none of it" : Format("{}", site->columns);
-  return Fail(ErrorCode::kCalibrationMismatch,
-              "{}: \"{}\" reads inputs up to column {}, found {}; calibrate this checkpoint and slice again", file_.path().string(),
-              inputs.weight, inputs.first_column + inputs.columns, found);
+  TRY(SiteOf(inputs));
+  return {};
 }
 
 Result<SecondMoments> Calibration::Moments(const CalibratedInputs& inputs) const {
-  TRY(Check(inputs));
-  const CalibrationSite* site = SiteOf(inputs.weight);
+  const CalibrationSite* site = TRY(SiteOf(inputs));
   Result<SecondMoments> selected = SelectMoments(TRY(file_.Read(*site)), inputs.first_column, inputs.columns, inputs.factors);
   if (!selected) return std::unexpected(WithContext(std::move(selected).error(), Format("{}: {}", file_.path().string(), inputs.weight)));
   return selected;
@@ -106,8 +110,8 @@ Result<std::shared_ptr<const GptqInput>> Calibration::MakeInput(const Calibrated
 }
 
 Result<std::shared_ptr<const GptqInput>> Calibration::GptqInputOf(const CalibratedInputs& inputs, const QuantSpec& spec) const {
-  TRY(Check(inputs));
-  const std::string key = KeyOf(inputs, SiteOf(inputs.weight)->name, spec);
+  const CalibrationSite* site = TRY(SiteOf(inputs));
+  const std::string key = KeyOf(inputs, site->name, spec);
   std::promise<Result<std::shared_ptr<const GptqInput>>> promise;
   MadeInput made;
   bool mine = false;

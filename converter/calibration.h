@@ -41,10 +41,10 @@ struct GptqInput {
 
 class Calibration {
  public:
-  explicit Calibration(CalibrationFile file) : file_(std::move(file)) {}
+  explicit Calibration(CalibrationFile file);
 
   [[nodiscard]] const CalibrationInfo& info() const { return file_.info(); }
-  [[nodiscard]] bool Has(std::string_view weight) const { return SiteOf(weight) != nullptr; }
+  [[nodiscard]] bool Has(std::string_view weight) const { return sites_.contains(weight); }
   // kCalibrationMismatch when the weight has another number of columns; errors of the file.
   Result<MeasuredInputs> Measured(const CalibratedInputs& inputs) const;
   // What a column's squared error costs [columns]: the mean square of its input, and what int8 rounding of the inputs adds to it.
@@ -56,12 +56,13 @@ class Calibration {
 
  private:
   using MadeInput = std::shared_future<Result<std::shared_ptr<const GptqInput>>>;
-  // A site is named after the weights that read it, with spaces between.
-  [[nodiscard]] const CalibrationSite* SiteOf(std::string_view weight) const;
+  Result<const CalibrationSite*> SiteOf(const CalibratedInputs& inputs) const;
   Result<SecondMoments> Moments(const CalibratedInputs& inputs) const;
   Result<std::shared_ptr<const GptqInput>> MakeInput(const CalibratedInputs& inputs, const QuantSpec& spec) const;
 
   CalibrationFile file_;
+  // By weight: a site is named after the weights that read it, with spaces between.
+  std::map<std::string, CalibrationSite, std::less<>> sites_;
   mutable std::mutex mutex_;
   mutable std::list<std::pair<std::string, MadeInput>> made_;  // latest first
 };

@@ -70,7 +70,6 @@ class FoldChooser {
 
   Result<std::vector<Consumer>> Consumers(const FoldRow& row, int64_t index) const {
     std::vector<Consumer> consumers;
-    std::vector<float> table_weight;  // [layers * width]
     for (const FoldPart& part : row.parts) {
       if (part.side != FoldSide::kColumns && part.side != FoldSide::kQueryHeadColumns) continue;
       const std::vector<std::string> names = NamesOf(row, part, index, config_);
@@ -81,20 +80,14 @@ class FoldChooser {
           consumer.strength = std::move(measured.strengths);
           consumer.step2 = measured.step2;
         }
-        if (consumer.strength.empty()) {
-          const std::vector<float> channels = TRY(EstimateStrength(row, index, static_cast<int64_t>(i), weights_, config_, work_));
-          for (size_t c = 0; c < consumer.channel.size(); ++c) {
-            if (part.side == FoldSide::kQueryHeadColumns) consumer.channel[c] = ChannelOfQueryColumn(c, config_);
-            consumer.strength.push_back(channels[consumer.channel[c]]);
-          }
-        } else if (part.side == FoldSide::kQueryHeadColumns) {
+        if (part.side == FoldSide::kQueryHeadColumns) {
           for (size_t c = 0; c < consumer.channel.size(); ++c) consumer.channel[c] = ChannelOfQueryColumn(c, config_);
         }
-        for (size_t at = 0; at < consumer.rows.size(); ++at) {
-          const double value =
-              static_cast<double>(consumer.rows[at]) * static_cast<double>(consumer.strength[at % consumer.channel.size()]);
-          consumer.signal += value * value;
+        if (consumer.strength.empty()) {
+          const std::vector<float> channels = TRY(EstimateStrength(row, index, static_cast<int64_t>(i), weights_, config_, work_));
+          for (const size_t channel : consumer.channel) consumer.strength.push_back(channels[channel]);
         }
+        consumer.signal = SignalOf(consumer);
         consumers.push_back(std::move(consumer));
       }
     }
@@ -116,14 +109,20 @@ class FoldChooser {
         table.strength.assign(width, 0.0F);
         for (size_t at = 0; at < reader.rows.size(); ++at) table.strength[at % width] += reader.rows[at] * reader.rows[at];
         for (float& value : table.strength) value = std::sqrt(value);
-        for (size_t at = 0; at < table.rows.size(); ++at) {
-          const double value = static_cast<double>(table.rows[at]) * static_cast<double>(table.strength[at % width]);
-          table.signal += value * value;
-        }
+        table.signal = SignalOf(table);
         consumers.push_back(std::move(table));
       }
     }
     return {};
+  }
+
+  static double SignalOf(const Consumer& consumer) {
+    double signal = 0;
+    for (size_t at = 0; at < consumer.rows.size(); ++at) {
+      const double value = static_cast<double>(consumer.rows[at]) * static_cast<double>(consumer.strength[at % consumer.channel.size()]);
+      signal += value * value;
+    }
+    return signal;
   }
 
   // Rows spread over the matrix; `width` columns from `first_column` on, 0: all.

@@ -54,16 +54,13 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   return options;
 }
 
-bool IsCalibrationFile(const std::filesystem::path& path) { return CalibrationFile::Open(path).has_value(); }
-
 // Of a text, the moments are in a file without a name: what is mapped stays readable.
 Result<std::shared_ptr<const Calibration>> CalibrationOf(const ConvertArguments& arguments, const ModelFiles& files,
                                                          const std::string& slice) {
   if (arguments.calibrate.empty()) return nullptr;
   const std::filesystem::path given = arguments.calibrate;
-  if (given.extension() == kCalibrationExtension || IsCalibrationFile(given)) {
-    return std::make_shared<const Calibration>(TRY(CalibrationFile::Open(given)));
-  }
+  Result<CalibrationFile> made = CalibrationFile::Open(given);
+  if (made || given.extension() == kCalibrationExtension) return std::make_shared<const Calibration>(TRY(std::move(made)));
   std::error_code ignored;
   std::filesystem::path folder = arguments.outputs.empty() ? "." : arguments.outputs.front();
   if (!std::filesystem::is_directory(folder, ignored)) folder = std::filesystem::absolute(folder, ignored).parent_path();

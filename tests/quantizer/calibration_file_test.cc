@@ -6,9 +6,9 @@
 
 #include <fstream>
 #include <limits>
-#include <random>
 
 #include "schema/base/hash.h"
+#include "tests/quantizer/matrices.h"
 #include "tests/testing/raw_files.h"
 
 namespace taskpress {
@@ -19,11 +19,7 @@ using testing::HasSubstr;
 CalibrationInfo Info() { return {.model = "sha256:ab", .token_hash = "cd", .tokens = 300, .version = "0.1.0"}; }
 
 SecondMoments Moments(int64_t columns, MomentKind kind, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(300 * columns));
-  for (float& value : values) value = normal(random);
-  Result<SecondMoments> moments = ComputeMomentsPlain(values, 300, columns, kind);
+  Result<SecondMoments> moments = ComputeMomentsPlain(NormalValues(300 * columns, seed), 300, columns, kind);
   EXPECT_TRUE(moments.has_value());
   return *std::move(moments);
 }

@@ -2,10 +2,11 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
+#include <limits>
 
 #include "quantizer/block_scale.h"
 #include "quantizer/quantize.h"
+#include "tests/quantizer/matrices.h"
 
 namespace taskpress {
 namespace {
@@ -14,18 +15,10 @@ constexpr int64_t kColumns = 64;
 constexpr int64_t kRows = 12;
 constexpr int64_t kTokens = 512;
 
-std::vector<float> Normal(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 // Inputs with a common cause.
 std::vector<float> Inputs() {
-  std::vector<float> inputs = Normal(kTokens * kColumns, 1);
-  const std::vector<float> cause = Normal(kTokens, 2);
+  std::vector<float> inputs = NormalValues(kTokens * kColumns, 1);
+  const std::vector<float> cause = NormalValues(kTokens, 2);
   for (size_t i = 0; i < inputs.size(); ++i) inputs[i] += 2.0F * cause[i / kColumns] * (i % 3 == 0 ? 1.0F : -0.5F);
   return inputs;
 }
@@ -72,7 +65,7 @@ class GptqRowsTest : public ::testing::TestWithParam<QuantSpec> {};
 
 TEST_P(GptqRowsTest, LosesLessOfTheOutputsThanClippingAndDoesNotDependOnTheSplit) {
   const QuantSpec& spec = GetParam();
-  const std::vector<float> weights = Normal(kRows * kColumns, 3);
+  const std::vector<float> weights = NormalValues(kRows * kColumns, 3);
   const std::vector<float> importance(kColumns, 1.0F);
   const SecondMoments moments = Moments();
   const GptqFactor factor = GptqFactor::Make(moments, DampingFor(moments, spec)).value();
@@ -100,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, GptqRowsTest,
                                            QuantSpec{.type = DType::kI4, .method = QuantMethod::kGptq, .block_size = 32}));
 
 TEST(GptqRowsRefusalTest, NamesRowAndColumnOfABadValue) {
-  std::vector<float> weights = Normal(2 * kColumns, 3);
+  std::vector<float> weights = NormalValues(2 * kColumns, 3);
   weights[kColumns + 7] = std::numeric_limits<float>::quiet_NaN();
   const SecondMoments moments = Moments();
   const QuantSpec spec{.type = DType::kI4, .method = QuantMethod::kGptq};

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "tests/quantizer/matrices.h"
 #include "tests/testing/every_target.h"
 
 namespace taskpress {
@@ -45,13 +46,7 @@ SecondMoments MomentsOf(const std::vector<float>& inputs, int64_t columns) {
   return *std::move(moments);
 }
 
-std::vector<float> Weights(int64_t rows, int64_t columns, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(rows * columns));
-  for (float& value : values) value = normal(random);
-  return values;
-}
+std::vector<float> Weights(int64_t rows, int64_t columns, uint32_t seed) { return NormalValues(rows * columns, seed); }
 
 // absmax / hi of each block.
 std::vector<float> AbsmaxScales(const std::vector<float>& values, int64_t block, int hi) {

@@ -11,6 +11,15 @@
 
 namespace taskpress {
 
+// Independent, of one size.
+inline std::vector<float> NormalValues(int64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
 // Gaussian weights with outliers, rows of very different size. [rows, columns]
 inline std::vector<float> RandomMatrix(int64_t rows, int64_t columns, uint32_t seed) {
   std::mt19937 random(seed);
