@@ -3,12 +3,15 @@
 #define TASKPRESS_RUNTIME_KERNELS_H_
 
 #include <cstdint>
+#include <set>
+#include <string>
 
 namespace taskpress {
 
 enum class Kernels : uint8_t {
   kReference,  // plain loops, float64 sums: the oracle
   kXnnpack,    // XNNPACK operators and our own vector loops; an op that neither supports runs on its reference kernel
+  kFast,       // the same, with operators fused into larger steps (runtime/passes)
   // The same, except that matrices are multiplied where they lie in the file: nothing is packed, so a model of any size starts at once and
   // needs no memory beside caches and activations. A pass takes about as long as reading the weights; long prompts are XNNPACK's.
   kInPlace,
@@ -17,6 +20,9 @@ enum class Kernels : uint8_t {
   // For calls of many tokens; every run reads all weights.
   kStreamed,
 };
+
+// Names of passes (runtime/passes/step_groups.h).
+using PassNames = std::set<std::string, std::less<>>;
 
 }  // namespace taskpress
 

@@ -54,7 +54,8 @@ class Session::Impl {
 };
 
 Status Session::Impl::Initialize(SessionOptions options) {
-  shared_ = TRY(SharedRuntime::Create({.kernels = options.kernels, .threads = options.threads}));
+  shared_ = TRY(SharedRuntime::Create(
+      {.kernels = options.kernels, .threads = options.threads, .disabled_passes = std::move(options.disabled_passes)}));
   TRY(ValidateGraph(model_.prefill_decode));
   TextSignatures signatures = TRY(FindTextSignatures(model_.prefill_decode));
   vocab_size_ = signatures.vocab_size;

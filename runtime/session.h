@@ -26,8 +26,9 @@ struct TextModel {
 };
 
 struct SessionOptions {
-  Kernels kernels = Kernels::kXnnpack;
-  int threads = 0;  // 0: all CPUs of this process
+  Kernels kernels = Kernels::kFast;
+  int threads = 0;            // 0: all CPUs of this process
+  PassNames disabled_passes;  // of Kernels::kFast
 };
 
 class Session {

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/kernels/native/row_program.h"
 #include "runtime/kernels/step.h"
 #include "runtime/plan.h"
 #include "schema/base/error.h"
@@ -39,6 +40,15 @@ struct QuantizedInput {
   int64_t rows = 0;
   int64_t columns = 0;
 };
+// Its parts, for whoever fills it row by row.
+struct CodeRows {
+  int8_t* codes = nullptr;              // [rows, columns]
+  RowParameters* parameters = nullptr;  // [rows]
+};
+CodeRows RowsOf(const QuantizedInput& input);
+// XNNPACK reads some parameters past the last row; they repeat it.
+void FillParametersBehind(const CodeRows& rows, int64_t count);
+
 // The step that fills it from `x`.
 Result<StepPtr> MakeQuantizeRows(const OpContext& context, const QuantizedInput& input);
 

@@ -14,10 +14,15 @@ namespace {
 
 Result<SessionOptions> OptionsFrom(const RunFlags& flags) {
   TRY(CheckThreads(flags.threads));
-  if (flags.kernels != "xnnpack" && flags.kernels != "reference") {
-    return Fail(ErrorCode::kUsage, "--kernels {}: reference or xnnpack", flags.kernels);
+  SessionOptions options{.threads = flags.threads, .disabled_passes = {flags.disabled_passes.begin(), flags.disabled_passes.end()}};
+  if (flags.kernels == "reference") {
+    options.kernels = Kernels::kReference;
+  } else if (flags.kernels == "xnnpack") {
+    options.kernels = Kernels::kXnnpack;
+  } else if (flags.kernels != "fast") {
+    return Fail(ErrorCode::kUsage, "--kernels {}: reference, xnnpack or fast", flags.kernels);
   }
-  return SessionOptions{.kernels = flags.kernels == "reference" ? Kernels::kReference : Kernels::kXnnpack, .threads = flags.threads};
+  return options;
 }
 
 struct Parts {
@@ -57,7 +62,8 @@ Result<Parts> FromBundle(const std::filesystem::path& path, const std::string& s
 void AddRunFlags(CLI::App& app, RunFlags& flags) {
   app.add_option("-t,--threads", flags.threads, "threads; 0: all cores")->capture_default_str();
   app.add_option("--size", flags.size, "one of an elastic bundle's sizes; default: the active one. Of a checkpoint: a slice");
-  app.add_option("--kernels", flags.kernels, "reference: plain loops; xnnpack: fast")->capture_default_str();
+  app.add_option("--kernels", flags.kernels, "reference: plain loops; xnnpack: operator by operator; fast: fused")->capture_default_str();
+  app.add_option("--disable-pass", flags.disabled_passes, "leave out a pass of the fast kernels; repeatable");
 }
 
 Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context) {

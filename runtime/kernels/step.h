@@ -35,6 +35,8 @@ struct BoundTensor {
   std::span<const float> scales;  // of a quantized constant
   int64_t block_size = 0;         // columns that share a scale; 0: one for a row, or for all
   int32_t quantized_axis = 0;
+  int32_t local_storage = kNone;  // kept in the scratch memory of the row region that alone uses it: one of Plan::storages,
+  int64_t local_offset = 0;       // and the tensor's elements start here
 
   [[nodiscard]] bool is_constant() const { return writable == nullptr; }
   template <typename T>
