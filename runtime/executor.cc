@@ -6,6 +6,7 @@
 #include "runtime/kernels/native/in_place_fully_connected.h"
 #include "runtime/kernels/native/narrow_matmul.h"
 #include "runtime/kernels/native/native.h"
+#include "runtime/kernels/native/packed_fully_connected.h"
 #include "runtime/kernels/op_shapes.h"
 #include "runtime/kernels/reference/reference.h"
 #include "runtime/xnnpack_kernels.h"
@@ -53,7 +54,8 @@ class ExecutorBuilder {
  private:
   BoundTensor& TensorAt(TensorId id) { return executor_.tensors_[static_cast<size_t>(id)]; }
   bool fast() const { return shared_.kernels() != Kernels::kReference; }
-  bool packs() const { return shared_.kernels() == Kernels::kXnnpack || shared_.kernels() == Kernels::kStreamed; }
+  bool packs() const { return fast() && shared_.kernels() != Kernels::kInPlace; }
+  bool multiplies_itself() const { return shared_.kernels() == Kernels::kFast; }
 
   Status AllocateArena();
   std::vector<bool> FindConstantsReadByVectorLoops() const;
@@ -84,7 +86,7 @@ class ExecutorBuilder {
 Status ExecutorBuilder::AllocateArena() {
   quantized_of_op_.assign(subgraph_.ops.size(), kNone);
   const size_t first_copy = plan_.storages.size();
-  if (packs()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_);
+  if (packs()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_, multiplies_itself());
   for (const QuantizedInputPlan& input : quantized_plans_) {
     plan_.storages.push_back({.bytes = QuantizedInputBytes(input), .first = input.ops.front(), .last = input.ops.back()});
   }
@@ -98,8 +100,10 @@ Status ExecutorBuilder::AllocateArena() {
   for (size_t i = 0; i < quantized_plans_.size(); ++i) {
     const QuantizedInputPlan& input = quantized_plans_[i];
     for (const int32_t op : input.ops) quantized_of_op_[static_cast<size_t>(op)] = static_cast<int32_t>(i);
-    quantized_.push_back(
-        {.memory = executor_.arena_.data() + layout_.offsets[first_copy + i], .rows = input.rows, .columns = input.columns});
+    quantized_.push_back({.memory = executor_.arena_.data() + layout_.offsets[first_copy + i],
+                          .rows = input.rows,
+                          .columns = input.columns,
+                          .packed = input.packed});
   }
   return {};
 }
@@ -249,7 +253,7 @@ Status ExecutorBuilder::AddSteps(int32_t index) {
   return {};
 }
 
-// Weights in place if asked for, XNNPACK, then our loops, then the oracle; what was chosen shows in steps().
+// Weights in place or products of our own if asked for, XNNPACK, then our loops, then the oracle; what was chosen shows in steps().
 Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind& kind) const {
   if (shared_.kernels() == Kernels::kInPlace) {
     kind = KernelKind::kNative;
@@ -259,6 +263,10 @@ Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind
     const bool lookup = context.op.kind == OpKind::kEmbeddingLookup;
     kind = lookup ? KernelKind::kNative : KernelKind::kXnnpack;
     return lookup ? MakeStreamedLookup(context) : MakeStreamedFullyConnected(context);
+  }
+  if (multiplies_itself()) {
+    kind = KernelKind::kNative;
+    if (StepPtr step = TRY(MakePackedFullyConnected(context))) return step;
   }
   if (fast()) {
     kind = KernelKind::kXnnpack;

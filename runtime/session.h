@@ -26,7 +26,7 @@ struct TextModel {
 };
 
 struct SessionOptions {
-  Kernels kernels = Kernels::kXnnpack;
+  Kernels kernels = Kernels::kFast;
   int threads = 0;  // 0: all CPUs of this process
 };
 

@@ -14,7 +14,7 @@
 namespace taskpress {
 
 struct ExecutorOptions {
-  Kernels kernels = Kernels::kXnnpack;
+  Kernels kernels = Kernels::kFast;
   int threads = 0;  // 0: all CPUs of this process
 };
 

@@ -27,6 +27,11 @@ uint64_t ParameterBytes(int64_t rows) {
 xnn_quantization_params* ParametersOf(const QuantizedInput& input) { return reinterpret_cast<xnn_quantization_params*>(input.memory); }
 int8_t* CodesOf(const QuantizedInput& input) { return reinterpret_cast<int8_t*>(input.memory + ParameterBytes(input.rows)); }
 
+uint64_t XnnBytes(int64_t rows, int64_t columns) {
+  return AlignUp(ParameterBytes(rows) + static_cast<uint64_t>(rows * columns), kTensorAlignment);
+}
+uint64_t PackedRowBytes(int64_t rows) { return AlignUp(static_cast<uint64_t>(rows) * sizeof(PackedRow), kTensorAlignment); }
+
 // Int4 rows are whole bytes only when the number of columns is even.
 bool HasXnnWeights(const Tensor& weights) {
   return weights.is_constant() && weights.shape.size() == 2 &&
@@ -117,9 +122,27 @@ Result<XnnOperator> CreateInteger(const OpContext& context, const Sizes& size, c
   return weights.type == DType::kI8 ? CreateInt8(context, size, bias, cache, threads) : CreateInt4(context, size, bias, cache, threads);
 }
 
+// Tiles of rows [first, first + count).
+void QuantizeTiles(const QuantizedInput& input, const float* x, int64_t first, int64_t count) {
+  const int64_t columns = input.columns;
+  int8_t* codes = CodesOf(input);
+  xnn_quantization_params* parameters = ParametersOf(input);
+  PackedRow* packed = PackedRowsOf(input);
+  for (int64_t begin = first * kTileRows; begin < std::min((first + count) * kTileRows, input.rows); begin += kTileRows) {
+    const int64_t rows = std::min(kTileRows, input.rows - begin);
+    for (int64_t row = begin; row < begin + rows; ++row) {
+      const RowQuantization quantization = QuantizeRow(x + row * columns, columns, codes + row * columns);
+      parameters[row] = {.zero_point = quantization.zero_point, .scale = quantization.scale};
+      if (input.packed) packed[row] = {.scale = quantization.scale, .zero_point = quantization.zero_point};
+    }
+    if (!input.packed) continue;
+    PackRows(codes + begin * columns, rows, columns, PackedCodesOf(input) + begin * PackedRowLength(columns), packed + begin);
+  }
+}
+
 }  // namespace
 
-std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, const Plan& plan) {
+std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, const Plan& plan, bool packed) {
   std::vector<QuantizedInputPlan> inputs;
   for (const int32_t index : plan.ops) {
     const Op& op = subgraph.ops[static_cast<size_t>(index)];
@@ -130,8 +153,11 @@ std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, co
     const int64_t columns = weights.shape[1];
     const int64_t elements = NumElements(x.shape).value_or(0);
     if (elements % columns != 0) continue;  // the kernel will say so
-    QuantizedInputPlan input{
-        .value = plan.values[static_cast<size_t>(op.inputs[0])], .rows = elements / columns, .columns = columns, .ops = {}};
+    QuantizedInputPlan input{.value = plan.values[static_cast<size_t>(op.inputs[0])],
+                             .rows = elements / columns,
+                             .columns = columns,
+                             .packed = packed,
+                             .ops = {}};
     const auto same = [&](const QuantizedInputPlan& other) {
       return other.value == input.value && other.rows == input.rows && other.columns == input.columns;
     };
@@ -142,20 +168,24 @@ std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, co
 }
 
 uint64_t QuantizedInputBytes(const QuantizedInputPlan& input) {
-  return ParameterBytes(input.rows) + static_cast<uint64_t>(input.rows) * static_cast<uint64_t>(input.columns);
+  const uint64_t xnn = XnnBytes(input.rows, input.columns);
+  return input.packed ? xnn + PackedRowBytes(input.rows) + static_cast<uint64_t>(input.rows * PackedRowLength(input.columns)) : xnn;
+}
+
+PackedRow* PackedRowsOf(const QuantizedInput& input) {
+  return reinterpret_cast<PackedRow*>(input.memory + XnnBytes(input.rows, input.columns));
+}
+int8_t* PackedCodesOf(const QuantizedInput& input) {
+  return reinterpret_cast<int8_t*>(input.memory + XnnBytes(input.rows, input.columns) + PackedRowBytes(input.rows));
 }
 
 Result<StepPtr> MakeQuantizeRows(const OpContext& context, const QuantizedInput& input) {
   TRY(CheckFullyConnected(context));
-  return MakeStep([x = context.in(0).as<float>(), rows = input.rows, columns = input.columns, codes = CodesOf(input),
-                   parameters = ParametersOf(input), threads = &context.threads] {
-    threads->ForEachBlock(rows, columns, [=](int64_t first, int64_t count) {
-      for (int64_t row = first; row < first + count; ++row) {
-        const RowQuantization quantization = QuantizeRow(x + row * columns, columns, codes + row * columns);
-        parameters[row] = {.zero_point = quantization.zero_point, .scale = quantization.scale};
-      }
-    });
-    std::fill_n(parameters + rows, XNN_EXTRA_QUANTIZATION_PARAMS, parameters[rows - 1]);
+  return MakeStep([input, x = context.in(0).as<float>(), parameters = ParametersOf(input), threads = &context.threads] {
+    const int64_t tiles = (input.rows + kTileRows - 1) / kTileRows;
+    const auto quantize = [&](int64_t first, int64_t count) { QuantizeTiles(input, x, first, count); };
+    threads->ForEachBlock(tiles, std::min(kTileRows, input.rows) * input.columns, quantize);
+    std::fill_n(parameters + input.rows, XNN_EXTRA_QUANTIZATION_PARAMS, parameters[input.rows - 1]);
   });
 }
 

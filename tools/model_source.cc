@@ -1,7 +1,10 @@
 #include "tools/model_source.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <string_view>
+#include <utility>
 
 #include "converter/model_files.h"
 #include "converter/prepare.h"
@@ -14,10 +17,11 @@ namespace {
 
 Result<SessionOptions> OptionsFrom(const RunFlags& flags) {
   TRY(CheckThreads(flags.threads));
-  if (flags.kernels != "xnnpack" && flags.kernels != "reference") {
-    return Fail(ErrorCode::kUsage, "--kernels {}: reference or xnnpack", flags.kernels);
-  }
-  return SessionOptions{.kernels = flags.kernels == "reference" ? Kernels::kReference : Kernels::kXnnpack, .threads = flags.threads};
+  constexpr std::array<std::pair<std::string_view, Kernels>, 3> kKernels{
+      {{"fast", Kernels::kFast}, {"xnnpack", Kernels::kXnnpack}, {"reference", Kernels::kReference}}};
+  const auto* const found = std::ranges::find(kKernels, flags.kernels, &std::pair<std::string_view, Kernels>::first);
+  if (found == kKernels.end()) return Fail(ErrorCode::kUsage, "--kernels {}: reference, xnnpack or fast", flags.kernels);
+  return SessionOptions{.kernels = found->second, .threads = flags.threads};
 }
 
 struct Parts {
@@ -57,7 +61,9 @@ Result<Parts> FromBundle(const std::filesystem::path& path, const std::string& s
 void AddRunFlags(CLI::App& app, RunFlags& flags) {
   app.add_option("-t,--threads", flags.threads, "threads; 0: all cores")->capture_default_str();
   app.add_option("--size", flags.size, "one of an elastic bundle's sizes; default: the active one. Of a checkpoint: a slice");
-  app.add_option("--kernels", flags.kernels, "reference: plain loops; xnnpack: fast")->capture_default_str();
+  app.add_option("--kernels", flags.kernels,
+                 "reference: plain loops; xnnpack: its operators; fast: the same numbers from loops of our own where they are faster")
+      ->capture_default_str();
 }
 
 Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context) {

@@ -20,7 +20,7 @@ namespace taskpress {
 struct RunFlags {
   int threads = 0;
   std::string size;  // of an elastic bundle, or a slice of a checkpoint; empty: the active one, or all of it
-  std::string kernels = "xnnpack";
+  std::string kernels = "fast";
 };
 void AddRunFlags(CLI::App& app, RunFlags& flags);
 
