@@ -13,10 +13,24 @@ namespace {
 
 // Products that are as much work as one element of an elementwise function.
 constexpr int64_t kProductsPerElement = 16;
-// Activations that stay in a core's second cache while all weights pass by, once for so many rows. A tile of weights fits there too.
-constexpr int64_t kRowBlockBytes = int64_t{384} << 10;
+// Weights that stay in a core's second cache while tile after tile of rows passes by.
+constexpr int64_t kChunkBytes = int64_t{512} << 10;
 
-int64_t RowsOfBlock(int64_t in) { return std::max<int64_t>(1, kRowBlockBytes / (kTileRows * PackedRowLength(in))) * kTileRows; }
+// The product in pieces that threads take: one tile of rows, some tiles of channels.
+void MultiplyAll(const PackedProduct& product, const ThreadPool& threads) {
+  const int64_t tiles = product.shape.tiles();
+  const int64_t row_tiles = (product.rows + kTileRows - 1) / kTileRows;
+  const int64_t chunk = row_tiles == 1 ? 1 : std::clamp<int64_t>(kChunkBytes / product.shape.tile_bytes(), 1, tiles);
+  const int64_t pieces = (tiles + chunk - 1) / chunk * row_tiles;
+  const int64_t products = std::min(kTileRows, product.rows) * product.shape.in * chunk * kTileChannels;
+  threads.ForEachBlock(pieces, std::max<int64_t>(1, products / kProductsPerElement), [&](int64_t first, int64_t count) {
+    for (int64_t piece = first; piece < first + count; ++piece) {
+      const int64_t row = piece % row_tiles * kTileRows;
+      const int64_t tile = piece / row_tiles * chunk;
+      MultiplyTiles(product, row, std::min(kTileRows, product.rows - row), tile, std::min(chunk, tiles - tile));
+    }
+  });
+}
 
 Result<const std::byte*> PackedWeightsOf(const OpContext& context, const PackedMatrixShape& shape) {
   const std::byte* weights = context.in(1).data;
@@ -44,21 +58,7 @@ Result<StepPtr> MakePackedFullyConnected(const OpContext& context) {
   product.codes = PackedCodesOf(*input);
   product.row = PackedRowsOf(*input);
   product.result = context.out().out<float>();
-  return MakeStep([product, threads = &context.threads] {
-    const int64_t tiles = product.shape.tiles();
-    const int64_t block = RowsOfBlock(product.shape.in);
-    const int64_t blocks = (product.rows + block - 1) / block;
-    const int64_t products = std::min(block, product.rows) * product.shape.in * kTileChannels;
-    threads->ForEachBlock(blocks * tiles, std::max<int64_t>(1, products / kProductsPerElement), [&](int64_t first, int64_t count) {
-      while (count > 0) {
-        const int64_t row = first / tiles * block;
-        const int64_t together = std::min(count, tiles - first % tiles);  // of one block of rows
-        MultiplyTiles(product, row, std::min(block, product.rows - row), first % tiles, together);
-        first += together;
-        count -= together;
-      }
-    });
-  });
+  return MakeStep([product, threads = &context.threads] { MultiplyAll(product, *threads); });
 }
 
 }  // namespace taskpress

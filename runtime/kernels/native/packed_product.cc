@@ -32,6 +32,7 @@ using Bytes = hn::Repartition<uint8_t, Ints>;
 using SignedBytes = hn::Repartition<int8_t, Ints>;
 using Floats = hn::RebindToFloat<Ints>;
 using IntVector = hn::Vec<Ints>;
+using FloatVector = hn::Vec<Floats>;
 using ByteVector = hn::Vec<Bytes>;
 
 inline constexpr int64_t kLanes = hn::MaxLanes(Ints());  // channels of a vector of sums
@@ -182,43 +183,80 @@ struct Block {
   const int32_t* weight_sums;  // of these channels
 };
 
-// The sums of a row with a vector of channels, `offset` of them behind the block's first.
-HWY_INLINE void Store(const Block& block, size_t index, int64_t offset, IntVector sum) {
+// What all rows of a block need to know of its channels.
+struct Channels {
+  IntVector weight_sums[2];
+  FloatVector scales[2];
+  FloatVector bias[2];
+  int64_t count;  // that exist
+};
+
+HWY_INLINE FloatVector LoadSome(const float* from, int64_t count) {
+  return count >= kLanes ? hn::LoadU(Floats(), from) : hn::LoadN(Floats(), from, static_cast<size_t>(std::max<int64_t>(count, 0)));
+}
+
+HWY_INLINE Channels LoadChannels(const Block& block) {
   const PackedProduct& product = block.product;
-  const int64_t channel = block.channel + offset;
-  const int64_t left = product.shape.out - channel;
-  if (left <= 0) return;
-  const auto count = static_cast<size_t>(std::min(left, kLanes));
-  const int64_t row = block.row + static_cast<int64_t>(index);
-  const PackedRow& parameters = product.row[row];
-  // (stored - offset) * (code - zero point) = stored * code - offset * code - weight * zero point; what overflows comes back.
-  const auto correction = hn::Mul(hn::LoadU(Ints(), block.weight_sums + offset), hn::Set(Ints(), -parameters.zero_point));
-  const auto exact = hn::Add(hn::Add(sum, correction), hn::Set(Ints(), -product.shape.offset() * parameters.sum));
-  const auto scaled = hn::Mul(hn::ConvertTo(Floats(), exact), hn::Set(Floats(), parameters.scale));
-  const bool one = product.scales.size() == 1;
-  const float* scales = product.scales.data() + (one ? 0 : channel);
-  float* result = product.result + row * product.shape.out + channel;
-#if HWY_NATIVE_FMA
-  const auto scale = one ? hn::Set(Floats(), scales[0]) : hn::LoadN(Floats(), scales, count);
-  const auto bias = product.bias == nullptr ? hn::Zero(Floats()) : hn::LoadN(Floats(), product.bias + channel, count);
-  hn::StoreN(hn::MulAdd(scaled, scale, bias), Floats(), result, count);
-#else
-  HWY_ALIGN float lanes[kLanes];
-  hn::Store(scaled, Floats(), lanes);
-  for (size_t i = 0; i < count; ++i) {
-    result[i] = std::fma(lanes[i], scales[one ? 0 : i], product.bias == nullptr ? 0.0F : product.bias[channel + static_cast<int64_t>(i)]);
+  Channels channels;
+  channels.count = std::min(product.shape.out - block.channel, kChannels);
+  channels.weight_sums[0] = hn::LoadU(Ints(), block.weight_sums);
+  channels.weight_sums[1] = hn::LoadU(Ints(), block.weight_sums + kLanes);
+  channels.bias[0] = channels.bias[1] = hn::Zero(Floats());
+  if (product.bias != nullptr) {
+    channels.bias[0] = LoadSome(product.bias + block.channel, channels.count);
+    channels.bias[1] = LoadSome(product.bias + block.channel + kLanes, channels.count - kLanes);
   }
+  if (product.scales.size() == 1) {
+    channels.scales[0] = channels.scales[1] = hn::Set(Floats(), product.scales[0]);
+  } else {
+    channels.scales[0] = LoadSome(product.scales.data() + block.channel, channels.count);
+    channels.scales[1] = LoadSome(product.scales.data() + block.channel + kLanes, channels.count - kLanes);
+  }
+  return channels;
+}
+
+// Rounded once, also where the processor has no such instruction.
+HWY_INLINE FloatVector FusedMultiplyAdd(FloatVector a, FloatVector b, FloatVector c) {
+#if HWY_NATIVE_FMA
+  return hn::MulAdd(a, b, c);
+#else
+  HWY_ALIGN float lanes[3][kLanes];
+  hn::Store(a, Floats(), lanes[0]);
+  hn::Store(b, Floats(), lanes[1]);
+  hn::Store(c, Floats(), lanes[2]);
+  for (int64_t i = 0; i < kLanes; ++i) lanes[0][i] = std::fma(lanes[0][i], lanes[1][i], lanes[2][i]);
+  return hn::Load(Floats(), lanes[0]);
 #endif
 }
 
-HWY_INLINE void StoreRow(const Block& block, size_t row, const IntVector (&sums)[2]) {
-  Store(block, row, 0, sums[0]);
-  Store(block, row, kLanes, sums[1]);
+// (stored - offset) * (code - zero point) = stored * code - offset * code - weight * zero point; what overflows comes back.
+HWY_INLINE FloatVector ResultOf(IntVector sum, const Channels& channels, size_t vector, const PackedRow& row, int32_t offset) {
+  const auto correction = hn::Mul(channels.weight_sums[vector], hn::Set(Ints(), -row.zero_point));
+  const auto exact = hn::Add(hn::Add(sum, correction), hn::Set(Ints(), -offset * row.sum));
+  const auto scaled = hn::Mul(hn::ConvertTo(Floats(), exact), hn::Set(Floats(), row.scale));
+  return FusedMultiplyAdd(scaled, channels.scales[vector], channels.bias[vector]);
+}
+
+HWY_INLINE void StoreRow(const Block& block, const Channels& channels, size_t index, const IntVector (&sums)[2]) {
+  const PackedProduct& product = block.product;
+  const int64_t row = block.row + static_cast<int64_t>(index);
+  const PackedRow& parameters = product.row[row];
+  const auto first = ResultOf(sums[0], channels, 0, parameters, product.shape.offset());
+  const auto second = ResultOf(sums[1], channels, 1, parameters, product.shape.offset());
+  float* to = product.result + row * product.shape.out + block.channel;
+  if (channels.count == kChannels) {
+    hn::StoreU(first, Floats(), to);
+    hn::StoreU(second, Floats(), to + kLanes);
+  } else {
+    hn::StoreN(first, Floats(), to, static_cast<size_t>(std::min(channels.count, kLanes)));
+    if (channels.count > kLanes) hn::StoreN(second, Floats(), to + kLanes, static_cast<size_t>(channels.count - kLanes));
+  }
 }
 
 template <size_t... kRow>
 HWY_INLINE void StoreRows(const Block& block, const Sums<sizeof...(kRow)>& sums, std::index_sequence<kRow...> /*rows*/) {
-  (StoreRow(block, kRow, sums[kRow]), ...);
+  const Channels channels = LoadChannels(block);
+  (StoreRow(block, channels, kRow, sums[kRow]), ...);
 }
 
 template <int kBits, size_t kRows>
@@ -256,7 +294,7 @@ void MultiplyTile(const PackedProduct& product, int64_t tile, int64_t first_row,
   constexpr auto kStep = static_cast<int64_t>(kRegisterRows);
   for (int64_t row = 0; row < rows; row += kStep) {
     const int64_t count = std::min(kStep, rows - row);
-    for (int64_t channel = 0; channel < kTileChannels; channel += kChannels) {
+    for (int64_t channel = 0; channel < std::min(kTileChannels, product.shape.out - tile * kTileChannels); channel += kChannels) {
       const Block block{
           .product = product, .row = first_row + row, .channel = tile * kTileChannels + channel, .weight_sums = sums + channel};
       const Walk walk{.weights = weights + channel * 4,
@@ -268,10 +306,11 @@ void MultiplyTile(const PackedProduct& product, int64_t tile, int64_t first_row,
   }
 }
 
+// Rows outside: a tile of activations stays in the first cache while weights stream by in one piece.
 void MultiplyTilesImpl(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles) {
-  for (int64_t tile = first_tile; tile < first_tile + tiles; ++tile) {
-    for (int64_t row = first_row; row < first_row + rows; row += kTileRows) {
-      const int64_t count = std::min(kTileRows, product.rows - row);
+  for (int64_t row = first_row; row < first_row + rows; row += kTileRows) {
+    const int64_t count = std::min(kTileRows, product.rows - row);
+    for (int64_t tile = first_tile; tile < first_tile + tiles; ++tile) {
       product.shape.bits == 4 ? MultiplyTile<4>(product, tile, row, count) : MultiplyTile<8>(product, tile, row, count);
     }
   }
