@@ -8,6 +8,7 @@
 #include "runtime/kernels/native/in_place_fully_connected.h"
 #include "runtime/kernels/native/narrow_matmul.h"
 #include "runtime/kernels/native/native.h"
+#include "runtime/kernels/native/packed_fully_connected.h"
 #include "runtime/kernels/op_shapes.h"
 #include "runtime/kernels/reference/reference.h"
 #include "runtime/passes/fit_storages.h"
@@ -59,7 +60,7 @@ class ExecutorBuilder {
   BoundTensor& TensorAt(TensorId id) { return executor_.tensors_[static_cast<size_t>(id)]; }
   bool fast() const { return shared_.kernels() != Kernels::kReference; }
   bool fuses() const { return shared_.kernels() == Kernels::kFast; }
-  bool packs() const { return fuses() || shared_.kernels() == Kernels::kXnnpack || shared_.kernels() == Kernels::kStreamed; }
+  bool packs() const { return fast() && shared_.kernels() != Kernels::kInPlace; }
 
   Status GroupAndAllocate();
   Status AllocateArena(const std::vector<Storage>& copies);
@@ -109,7 +110,7 @@ bool ExecutorBuilder::ReadsCodes(const Op& op) const {
 }
 
 Status ExecutorBuilder::GroupAndAllocate() {
-  if (packs()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_);
+  if (packs()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_, fuses());
   quantized_of_op_.assign(subgraph_.ops.size(), kNone);
   for (size_t i = 0; i < quantized_plans_.size(); ++i) {
     for (const int32_t op : quantized_plans_[i].ops) quantized_of_op_[static_cast<size_t>(op)] = static_cast<int32_t>(i);
@@ -153,8 +154,10 @@ Status ExecutorBuilder::AllocateArena(const std::vector<Storage>& copies) {
   }
   for (size_t i = 0; i < quantized_plans_.size(); ++i) {
     const QuantizedInputPlan& input = quantized_plans_[i];
-    quantized_.push_back(
-        {.memory = executor_.arena_.data() + layout_.offsets[first_copy + i], .rows = input.rows, .columns = input.columns});
+    quantized_.push_back({.memory = executor_.arena_.data() + layout_.offsets[first_copy + i],
+                          .rows = input.rows,
+                          .columns = input.columns,
+                          .packed = input.packed});
   }
   return {};
 }
@@ -347,7 +350,7 @@ Status ExecutorBuilder::AddSteps(int32_t index) {
   return {};
 }
 
-// Weights in place if asked for, XNNPACK, then our loops, then the oracle; what was chosen shows in steps().
+// Weights in place or products of our own if asked for, XNNPACK, then our loops, then the oracle; what was chosen shows in steps().
 Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind& kind) const {
   if (shared_.kernels() == Kernels::kInPlace) {
     kind = KernelKind::kNative;
@@ -357,6 +360,10 @@ Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind
     const bool lookup = context.op.kind == OpKind::kEmbeddingLookup;
     kind = lookup ? KernelKind::kNative : KernelKind::kXnnpack;
     return lookup ? MakeStreamedLookup(context) : MakeStreamedFullyConnected(context);
+  }
+  if (fuses()) {
+    kind = KernelKind::kNative;
+    if (StepPtr step = TRY(MakePackedFullyConnected(context))) return step;
   }
   if (fast()) {
     kind = KernelKind::kXnnpack;

@@ -18,7 +18,6 @@ namespace {
 
 // Scratch memory of a block of tokens: a good part of the L2 cache.
 constexpr uint64_t kBlockBytes = 192 * 1024;
-constexpr int64_t kMaxTokensPerBlock = 16;
 
 RowCode CodeOf(const OpContext& context) {
   switch (context.op.kind) {
@@ -187,8 +186,7 @@ class RegionBuilder {
     }
     program_.tokens = tokens_;
     const uint64_t per_token = std::max<uint64_t>(1, TRY(LayOutArena(storages)).bytes);
-    program_.tokens_per_block =
-        std::clamp(static_cast<int64_t>(kBlockBytes / per_token), int64_t{1}, std::min(kMaxTokensPerBlock, tokens_));
+    program_.tokens_per_block = std::clamp(static_cast<int64_t>(kBlockBytes / per_token), int64_t{1}, std::min(kTileRows, tokens_));
     for (Storage& storage : storages) storage.bytes *= static_cast<uint64_t>(program_.tokens_per_block);
     const ArenaLayout layout = TRY(LayOutArena(storages));
     program_.scratch_bytes = layout.bytes;
@@ -208,10 +206,10 @@ class RegionBuilder {
   std::map<int32_t, Storage> slots_;  // by local storage: alive from instruction to instruction, bytes for one token
 };
 
-// Runs the program on blocks of tokens; every worker has scratch memory of its own.
+// Runs the program on tiles of tokens, a tile in blocks; every worker has scratch memory of its own. Tiles are those of the int8 copies.
 class RowRegionStep final : public Step {
  public:
-  RowRegionStep(RowProgram program, std::vector<CodeRows> copies, const ThreadPool& threads)
+  RowRegionStep(RowProgram program, std::vector<QuantizedInput> copies, const ThreadPool& threads)
       : program_(std::move(program)), copies_(std::move(copies)), threads_(threads) {}
 
   [[nodiscard]] uint64_t workspace_bytes() const override { return ScratchStride() * static_cast<uint64_t>(Workers()); }
@@ -220,23 +218,26 @@ class RowRegionStep final : public Step {
     return {};
   }
   Status Run() override {
-    const int64_t blocks = Blocks();
-    threads_.ForEachWithWorker(blocks, [&](int64_t worker, int64_t block) {
-      const int64_t first = block * program_.tokens_per_block;
-      const int64_t count = std::min(program_.tokens_per_block, program_.tokens - first);
-      RunRowProgram(program_, first, count, reinterpret_cast<float*>(workspace_ + static_cast<uint64_t>(worker) * ScratchStride()));
+    threads_.ForEachWithWorker(Tiles(), [&](int64_t worker, int64_t tile) {
+      auto* scratch = reinterpret_cast<float*>(workspace_ + static_cast<uint64_t>(worker) * ScratchStride());
+      const int64_t begin = tile * kTileRows;
+      const int64_t end = std::min(begin + kTileRows, program_.tokens);
+      for (int64_t first = begin; first < end; first += program_.tokens_per_block) {
+        RunRowProgram(program_, first, std::min(program_.tokens_per_block, end - first), scratch);
+      }
+      for (const QuantizedInput& copy : copies_) PackTile(copy, begin);
     });
-    for (const CodeRows& copy : copies_) FillParametersBehind(copy, program_.tokens);
+    for (const QuantizedInput& copy : copies_) FillParametersBehind(copy);
     return {};
   }
 
  private:
-  [[nodiscard]] int64_t Blocks() const { return (program_.tokens + program_.tokens_per_block - 1) / program_.tokens_per_block; }
-  [[nodiscard]] int64_t Workers() const { return std::min<int64_t>(threads_.threads(), Blocks()); }
+  [[nodiscard]] int64_t Tiles() const { return (program_.tokens + kTileRows - 1) / kTileRows; }
+  [[nodiscard]] int64_t Workers() const { return std::min<int64_t>(threads_.threads(), Tiles()); }
   [[nodiscard]] uint64_t ScratchStride() const { return AlignUp(program_.scratch_bytes + kTensorPadding, kTensorAlignment); }
 
   RowProgram program_;
-  std::vector<CodeRows> copies_;
+  std::vector<QuantizedInput> copies_;
   const ThreadPool& threads_;
   std::byte* workspace_ = nullptr;
 };
@@ -246,8 +247,8 @@ class RowRegionStep final : public Step {
 Result<StepPtr> MakeRowRegion(std::span<const OpContext> ops, std::span<const RegionCopy> copies, int64_t tokens,
                               const ThreadPool& threads) {
   RowProgram program = TRY(RegionBuilder(tokens, ops).Build(copies));
-  std::vector<CodeRows> rows;
-  for (const RegionCopy& copy : copies) rows.push_back(RowsOf(*copy.copy));
+  std::vector<QuantizedInput> rows;
+  for (const RegionCopy& copy : copies) rows.push_back(*copy.copy);
   return std::make_unique<RowRegionStep>(std::move(program), std::move(rows), threads);
 }
 

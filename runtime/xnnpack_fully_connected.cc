@@ -34,6 +34,11 @@ uint64_t ParameterBytes(int64_t rows) {
 xnn_quantization_params* ParametersOf(const QuantizedInput& input) { return reinterpret_cast<xnn_quantization_params*>(input.memory); }
 int8_t* CodesOf(const QuantizedInput& input) { return reinterpret_cast<int8_t*>(input.memory + ParameterBytes(input.rows)); }
 
+uint64_t XnnBytes(int64_t rows, int64_t columns) {
+  return AlignUp(ParameterBytes(rows) + static_cast<uint64_t>(rows * columns), kTensorAlignment);
+}
+uint64_t PackedRowBytes(int64_t rows) { return AlignUp(static_cast<uint64_t>(rows) * sizeof(PackedRow), kTensorAlignment); }
+
 // Int4 rows are whole bytes only when the number of columns is even.
 bool HasXnnWeights(const Tensor& weights) {
   return weights.is_constant() && weights.shape.size() == 2 &&
@@ -124,9 +129,21 @@ Result<XnnOperator> CreateInteger(const OpContext& context, const Sizes& size, c
   return weights.type == DType::kI8 ? CreateInt8(context, size, bias, cache, threads) : CreateInt4(context, size, bias, cache, threads);
 }
 
+// Tiles of rows [first, first + count).
+void QuantizeTiles(const QuantizedInput& input, const float* x, int64_t first, int64_t count) {
+  const CodeRows copy = RowsOf(input);
+  for (int64_t begin = first * kTileRows; begin < std::min((first + count) * kTileRows, input.rows); begin += kTileRows) {
+    for (int64_t row = begin; row < std::min(begin + kTileRows, input.rows); ++row) {
+      const RowQuantization quantization = QuantizeRow(x + row * input.columns, input.columns, copy.codes + row * input.columns);
+      copy.parameters[row] = {.zero_point = quantization.zero_point, .scale = quantization.scale};
+    }
+    PackTile(input, begin);
+  }
+}
+
 }  // namespace
 
-std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, const Plan& plan) {
+std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, const Plan& plan, bool packed) {
   std::vector<QuantizedInputPlan> inputs;
   for (const int32_t index : plan.ops) {
     const Op& op = subgraph.ops[static_cast<size_t>(index)];
@@ -137,8 +154,11 @@ std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, co
     const int64_t columns = weights.shape[1];
     const int64_t elements = NumElements(x.shape).value_or(0);
     if (elements % columns != 0) continue;  // the kernel will say so
-    QuantizedInputPlan input{
-        .value = plan.values[static_cast<size_t>(op.inputs[0])], .rows = elements / columns, .columns = columns, .ops = {}};
+    QuantizedInputPlan input{.value = plan.values[static_cast<size_t>(op.inputs[0])],
+                             .rows = elements / columns,
+                             .columns = columns,
+                             .packed = packed,
+                             .ops = {}};
     const auto same = [&](const QuantizedInputPlan& other) {
       return other.value == input.value && other.rows == input.rows && other.columns == input.columns;
     };
@@ -149,7 +169,15 @@ std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, co
 }
 
 uint64_t QuantizedInputBytes(const QuantizedInputPlan& input) {
-  return ParameterBytes(input.rows) + static_cast<uint64_t>(input.rows) * static_cast<uint64_t>(input.columns);
+  const uint64_t xnn = XnnBytes(input.rows, input.columns);
+  return input.packed ? xnn + PackedRowBytes(input.rows) + static_cast<uint64_t>(input.rows * PackedRowLength(input.columns)) : xnn;
+}
+
+PackedRow* PackedRowsOf(const QuantizedInput& input) {
+  return reinterpret_cast<PackedRow*>(input.memory + XnnBytes(input.rows, input.columns));
+}
+int8_t* PackedCodesOf(const QuantizedInput& input) {
+  return reinterpret_cast<int8_t*>(input.memory + XnnBytes(input.rows, input.columns) + PackedRowBytes(input.rows));
 }
 
 CodeRows RowsOf(const QuantizedInput& input) {
@@ -159,22 +187,31 @@ CodeRows RowsOf(const QuantizedInput& input) {
   return {.codes = CodesOf(input), .parameters = reinterpret_cast<RowParameters*>(input.memory)};
 }
 
-void FillParametersBehind(const CodeRows& rows, int64_t count) {
-  std::fill_n(rows.parameters + count, kParametersBehind, rows.parameters[count - 1]);
+void PackTile(const QuantizedInput& input, int64_t first) {
+  if (!input.packed) return;
+  const CodeRows copy = RowsOf(input);
+  PackedRow* packed = PackedRowsOf(input);
+  const int64_t rows = std::min(kTileRows, input.rows - first);
+  for (int64_t row = first; row < first + rows; ++row) {
+    packed[row] = {.scale = copy.parameters[row].scale, .zero_point = copy.parameters[row].zero_point};
+  }
+  PackRows(copy.codes + first * input.columns, rows, input.columns, PackedCodesOf(input) + first * PackedRowLength(input.columns),
+           packed + first);
+}
+
+void FillParametersBehind(const QuantizedInput& input) {
+  RowParameters* parameters = RowsOf(input).parameters;
+  std::fill_n(parameters + input.rows, kParametersBehind, parameters[input.rows - 1]);
 }
 
 Result<StepPtr> MakeQuantizeRows(const OpContext& context, const QuantizedInput& input) {
   TRY(CheckFullyConnected(context));
-  return MakeStep(
-      [x = context.in(0).as<float>(), rows = input.rows, columns = input.columns, copy = RowsOf(input), threads = &context.threads] {
-        threads->ForEachBlock(rows, columns, [=](int64_t first, int64_t count) {
-          for (int64_t row = first; row < first + count; ++row) {
-            const RowQuantization quantization = QuantizeRow(x + row * columns, columns, copy.codes + row * columns);
-            copy.parameters[row] = {.zero_point = quantization.zero_point, .scale = quantization.scale};
-          }
-        });
-        FillParametersBehind(copy, rows);
-      });
+  return MakeStep([input, x = context.in(0).as<float>(), threads = &context.threads] {
+    const int64_t tiles = (input.rows + kTileRows - 1) / kTileRows;
+    const auto quantize = [&](int64_t first, int64_t count) { QuantizeTiles(input, x, first, count); };
+    threads->ForEachBlock(tiles, std::min(kTileRows, input.rows) * input.columns, quantize);
+    FillParametersBehind(input);
+  });
 }
 
 Result<StepPtr> MakeXnnFullyConnected(const OpContext& context) {

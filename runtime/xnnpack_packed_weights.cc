@@ -60,6 +60,15 @@ xnn_weights_cache_provider* PackedWeights::ProviderFor(const Matrix& matrix) {
   return provider_.get();
 }
 
+Result<const std::byte*> PackedWeights::Native(const NativeMatrix& matrix, uint64_t bytes, const std::function<void(std::byte*)>& pack) {
+  const std::byte*& found = native_[matrix];
+  if (found != nullptr) return found;
+  TensorBuffer buffer = TRY(TensorBuffer::Make(bytes));
+  pack(buffer.data());
+  found = memory_.emplace_back(std::move(buffer)).data();
+  return found;
+}
+
 Result<const float*> PackedWeights::Transposed(const float* weights, int64_t out, int64_t in) {
   const float*& found = transposed_[{weights, Matrix{.scales = nullptr, .in = in, .out = out, .bytes = nullptr}}];
   if (found != nullptr) return found;

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <utility>
@@ -37,6 +38,17 @@ class PackedWeights {
   };
   xnn_weights_cache_provider* ProviderFor(const Matrix& matrix);
 
+  // A matrix in the order of packed_matrix.h.
+  struct NativeMatrix {
+    const std::byte* weights = nullptr;
+    int bits = 0;
+    int64_t in = 0;
+    int64_t out = 0;
+    auto operator<=>(const NativeMatrix&) const = default;
+  };
+  // Its `bytes`, written by `pack` when they are asked for the first time. kOutOfMemory.
+  Result<const std::byte*> Native(const NativeMatrix& matrix, uint64_t bytes, const std::function<void(std::byte*)>& pack);
+
   // weights [out, in] as [in, out], for kernels of our own. kOutOfMemory.
   Result<const float*> Transposed(const float* weights, int64_t out, int64_t in);
 
@@ -55,6 +67,7 @@ class PackedWeights {
   std::unique_ptr<xnn_weights_cache_provider> provider_;
   Matrix matrix_;
   std::map<Key, std::byte*> packed_;
+  std::map<NativeMatrix, const std::byte*> native_;
   std::map<std::pair<const float*, Matrix>, const float*> transposed_;
   std::vector<TensorBuffer> memory_;
 };

@@ -71,7 +71,7 @@ struct OpContext {
   std::vector<const BoundTensor*> inputs;  // null for an absent optional input
   std::vector<const BoundTensor*> outputs;
   const ThreadPool& threads;
-  PackedWeights* packed_weights = nullptr;          // only where weights may be packed (Kernels::kXnnpack)
+  PackedWeights* packed_weights = nullptr;          // only where weights may be packed
   const QuantizedInput* quantized_input = nullptr;  // the int8 copy of a FULLY_CONNECTED's input, when one is planned
   const BoundTensor* halves = nullptr;              // kInPlace: the f16 constant behind a FULLY_CONNECTED's weights, which have no bytes
   const RowSource* streamed_rows = nullptr;         // kStreamed: input 1, a matrix or table that has no bytes in memory
