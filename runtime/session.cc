@@ -33,9 +33,10 @@ class Session::Impl {
   int64_t context_length() const { return context_length_; }
   int64_t position() const { return position_; }
   uint64_t state_bytes() const;
-  uint64_t packed_weight_bytes() const { return shared_->packed_weights().bytes(); }
+  PackedWeightReport packed_weights() const { return shared_->packed_weights().report(); }
 
  private:
+  Status PackForLaterStarts();
   Status CheckTokens(std::span<const int32_t> tokens) const;
   Runner& ChooseRunner(std::vector<Runner>& chunks, int64_t rest);
   Result<Executor*> ExecutorOf(Runner& runner);
@@ -54,8 +55,11 @@ class Session::Impl {
 };
 
 Status Session::Impl::Initialize(SessionOptions options) {
-  shared_ = TRY(SharedRuntime::Create(
-      {.kernels = options.kernels, .threads = options.threads, .disabled_passes = std::move(options.disabled_passes)}));
+  shared_ = TRY(SharedRuntime::Create({.kernels = options.kernels,
+                                       .threads = options.threads,
+                                       .disabled_passes = std::move(options.disabled_passes),
+                                       .source = std::move(options.source),
+                                       .weight_cache = std::move(options.weight_cache)}));
   TRY(ValidateGraph(model_.prefill_decode));
   TextSignatures signatures = TRY(FindTextSignatures(model_.prefill_decode));
   vocab_size_ = signatures.vocab_size;
@@ -71,6 +75,20 @@ Status Session::Impl::Initialize(SessionOptions options) {
   for (TextSignature& signature : signatures.prefill) prefill_.push_back({.signature = std::move(signature), .executor = {}});
   for (TextSignature& signature : signatures.score) score_.push_back({.signature = std::move(signature), .executor = {}});
   TRY(ExecutorOf(decode_));
+  return PackForLaterStarts();
+}
+
+// A file of packed weights is written once, so everything that any signature needs goes into it.
+Status Session::Impl::PackForLaterStarts() {
+  if (shared_->packed_weights().writing()) {
+    for (std::vector<Runner>* runners : {&prefill_, &score_}) {
+      for (Runner& runner : *runners) {
+        TRY(ExecutorOf(runner));
+        runner.executor.reset();  // its arena may be large, and nobody may ask for it
+      }
+    }
+  }
+  shared_->packed_weights().Seal();
   return {};
 }
 
@@ -177,7 +195,7 @@ Session::~Session() = default;
 
 Result<Session> Session::Create(TextModel model, SessionOptions options) {
   auto impl = std::make_unique<Impl>(std::move(model));
-  TRY(impl->Initialize(options));
+  TRY(impl->Initialize(std::move(options)));
   return Session(std::move(impl));
 }
 
@@ -185,7 +203,8 @@ int32_t Session::vocab_size() const { return static_cast<int32_t>(impl_->vocab_s
 int32_t Session::context_length() const { return static_cast<int32_t>(impl_->context_length()); }
 int32_t Session::position() const { return static_cast<int32_t>(impl_->position()); }
 uint64_t Session::state_bytes() const { return impl_->state_bytes(); }
-uint64_t Session::packed_weight_bytes() const { return impl_->packed_weight_bytes(); }
+uint64_t Session::packed_weight_bytes() const { return impl_->packed_weights().anonymous_bytes + impl_->packed_weights().mapped_bytes; }
+PackedWeightReport Session::packed_weights() const { return impl_->packed_weights(); }
 void Session::Reset() { impl_->Reset(); }
 Status Session::Prefill(std::span<const int32_t> tokens) { return impl_->Prefill(tokens); }
 Result<std::span<const float>> Session::Decode(int32_t token) { return impl_->Decode(token); }

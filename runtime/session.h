@@ -6,12 +6,15 @@
 #define TASKPRESS_RUNTIME_SESSION_H_
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 
 #include "runtime/kernels.h"
+#include "runtime/packed_weight_report.h"
+#include "runtime/weight_source.h"
 #include "schema/base/error.h"
 #include "schema/graph.h"
 
@@ -27,8 +30,12 @@ struct TextModel {
 
 struct SessionOptions {
   Kernels kernels = Kernels::kFast;
-  int threads = 0;            // 0: all CPUs of this process
-  PassNames disabled_passes;  // of Kernels::kFast
+  int threads = 0;                 // 0: all CPUs of this process
+  PassNames disabled_passes = {};  // of Kernels::kFast
+  // The file that the graphs' constants are mapped from. With a weight_cache, matrices are packed once into that file (gigabytes for a
+  // large model) and mapped from it at later starts; see Session::packed_weights(). Without one they are packed in memory.
+  std::optional<WeightSource> source = {};
+  std::filesystem::path weight_cache = {};
 };
 
 class Session {
@@ -62,9 +69,10 @@ class Session {
   using ScoreRow = std::function<Status(int32_t index, std::span<const float> logits)>;
   Status Score(std::span<const int32_t> tokens, const ScoreRow& row);
 
-  // Memory: KV caches, and weights in packed form.
+  // Memory: KV caches, and weights in packed form, in memory of this process and in mapped files.
   [[nodiscard]] uint64_t state_bytes() const;
   [[nodiscard]] uint64_t packed_weight_bytes() const;
+  [[nodiscard]] PackedWeightReport packed_weights() const;
 
  private:
   class Impl;

@@ -1,5 +1,7 @@
 #include "runtime/shared_runtime.h"
 
+#include <utility>
+
 #include "runtime/passes/step_groups.h"
 #include "runtime/xnnpack_kernels.h"
 
@@ -11,7 +13,14 @@ Result<std::unique_ptr<SharedRuntime>> SharedRuntime::Create(ExecutorOptions opt
   const IdleWorkers idle = options.kernels == Kernels::kInPlace ? IdleWorkers::kSleep : IdleWorkers::kSpin;
   for (const std::string& name : options.disabled_passes) TRY(CheckPassName(name));
   ThreadPool threads = TRY(ThreadPool::Create(options.threads, idle));
-  return std::unique_ptr<SharedRuntime>(new SharedRuntime(std::move(options), std::move(threads)));
+  const Kernels kernels = options.kernels;
+  std::optional<WeightSource> source = std::exchange(options.source, std::nullopt);
+  const std::filesystem::path weight_cache = options.weight_cache;
+  std::unique_ptr<SharedRuntime> shared(new SharedRuntime(std::move(options), std::move(threads)));
+  if (source && (kernels == Kernels::kXnnpack || kernels == Kernels::kFast)) {
+    shared->packed_weights_.UseSource(*std::move(source), weight_cache, shared->threads_);
+  }
+  return shared;
 }
 
 }  // namespace taskpress

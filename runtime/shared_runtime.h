@@ -2,7 +2,9 @@
 #ifndef TASKPRESS_RUNTIME_SHARED_RUNTIME_H_
 #define TASKPRESS_RUNTIME_SHARED_RUNTIME_H_
 
+#include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "runtime/constant_store.h"
 #include "runtime/kernels.h"
@@ -15,8 +17,12 @@ namespace taskpress {
 
 struct ExecutorOptions {
   Kernels kernels = Kernels::kFast;
-  int threads = 0;            // 0: all CPUs of this process
-  PassNames disabled_passes;  // of kFast
+  int threads = 0;                 // 0: all CPUs of this process
+  PassNames disabled_passes = {};  // of kFast
+  // The bundle that the constants are in, and where its packed weights are kept between starts; see PackedWeights::UseSource. Only kXnnpack
+  // and kFast pack.
+  std::optional<WeightSource> source = {};
+  std::filesystem::path weight_cache = {};
 };
 
 class SharedRuntime {

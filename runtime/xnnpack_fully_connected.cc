@@ -60,10 +60,19 @@ struct Sizes {
   size_t out;
 };
 
-Result<XnnOperator> CreateFloat(const OpContext& context, const Sizes& size, const float* bias, pthreadpool* threads) {
+PackedWeights::Matrix MatrixOf(const OpContext& context, const FullyConnectedShape& shape) {
   const BoundTensor& weights = context.in(1);
-  xnn_weights_cache_t cache = context.packed_weights->ProviderFor(
-      {.scales = nullptr, .in = static_cast<int64_t>(size.in), .out = static_cast<int64_t>(size.out), .bytes = nullptr});
+  PackedWeights::Matrix matrix{.bytes = {weights.data, NumBytes(weights.type, weights.shape).value_or(0)},
+                               .scales = weights.scales,
+                               .in = shape.in,
+                               .out = shape.out};
+  if (context.has_input(2)) matrix.bias = {context.in(2).as<float>(), static_cast<size_t>(shape.out)};
+  return matrix;
+}
+
+Result<XnnOperator> CreateFloat(const OpContext& context, const Sizes& size, const float* bias, xnn_weights_cache_t cache,
+                                pthreadpool* threads) {
+  const BoundTensor& weights = context.in(1);
   xnn_operator_t created = nullptr;
   TRY_XNN(context, xnn_create_fully_connected_nc_f32(size.in, size.out, size.in, size.out, weights.as<float>(), bias, -kInfinity, kInfinity,
                                                      /*flags=*/0, /*code_cache=*/nullptr, cache, &created));
@@ -223,10 +232,9 @@ Result<StepPtr> MakeXnnFullyConnected(const OpContext& context) {
   const float* bias = context.has_input(2) ? context.in(2).as<float>() : nullptr;
   const Sizes size{.rows = static_cast<size_t>(shape.rows), .in = static_cast<size_t>(shape.in), .out = static_cast<size_t>(shape.out)};
   pthreadpool* threads = context.threads.HandleFor(shape.rows * shape.in * shape.out / kProductsPerElement);
-  if (!shape.integer_weights) return std::make_unique<XnnStep>(TRY(CreateFloat(context, size, bias, threads)), threads);
+  xnn_weights_cache_t cache = context.packed_weights->ProviderFor(MatrixOf(context, shape));
+  if (!shape.integer_weights) return std::make_unique<XnnStep>(TRY(CreateFloat(context, size, bias, cache, threads)), threads);
   if (context.quantized_input == nullptr || !HasXnnScales(weights, shape.out)) return nullptr;
-  xnn_weights_cache_t cache = context.packed_weights->ProviderFor(
-      {.scales = weights.scales.data(), .in = shape.in, .out = shape.out, .bytes = weights.block_size > 0 ? weights.data : nullptr});
   XnnOperator op = TRY(CreateInteger(context, size, bias, cache, threads));
   return std::make_unique<XnnStep>(std::move(op), threads);
 }

@@ -1,6 +1,7 @@
 #include "runtime/xnnpack_kernels.h"
 
 #include "runtime/xnnpack_handles.h"
+#include "schema/base/hash.h"
 
 namespace taskpress {
 
@@ -50,6 +51,11 @@ Status InitializeXnnpack() {
   static const xnn_status status = xnn_initialize(/*allocator=*/nullptr);
   if (status == xnn_status_success) return {};
   return Fail(ErrorCode::kXnnpackFailed, "xnn_initialize: {}", NameOf(status));
+}
+
+std::string XnnpackBuild() {
+  return Sha256Hex(
+      {static_cast<const std::byte*>(xnn_experimental_get_build_identifier_data()), xnn_experimental_get_build_identifier_size()});
 }
 
 Result<StepPtr> MakeXnnpackStep(const OpContext& context) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "runtime/kernels/native/packed_product.h"
@@ -17,6 +18,9 @@ namespace taskpress {
 
 // Call once before anything else; further calls are free. kXnnpackFailed on a CPU it does not support.
 Status InitializeXnnpack();
+
+// Identifies the library's kernels, and so what they expect of packed weights: a digest in hexadecimal.
+std::string XnnpackBuild();
 
 // A step that runs an XNNPACK operator, or null when XNNPACK has none for these types and shapes. kGraphShape, kXnnpackFailed.
 Result<StepPtr> MakeXnnpackStep(const OpContext& context);

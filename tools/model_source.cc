@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <iostream>
 #include <string_view>
 #include <utility>
 
 #include "converter/model_files.h"
 #include "converter/prepare.h"
+#include "schema/base/hash.h"
 #include "schema/base/mapped_file.h"
 #include "schema/bundle.h"
 #include "tools/command.h"
@@ -30,7 +32,22 @@ struct Parts {
   BundleMetadata metadata;
   Tokenizer tokenizer;
   uint64_t model_bytes;
+  std::optional<WeightSource> source = {};
+  std::filesystem::path weight_cache = {};
 };
+
+// In a folder of the user's choice, bundles of one name from several folders get a file each.
+Result<std::filesystem::path> WeightCachePath(const std::filesystem::path& bundle, const std::string& folder) {
+  if (folder == "none") return std::filesystem::path();
+  std::filesystem::path beside = bundle;
+  beside += ".packed";
+  if (folder.empty()) return beside;
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);  // when it fails, so does writing into it, with a reason
+  const std::filesystem::path whole = std::filesystem::canonical(bundle, error);
+  const std::string digest = Sha256Hex(AsBytes(whole.native())).substr(0, 8);
+  return std::filesystem::path(folder) / Format("{}-{}.packed", bundle.filename().string(), digest);
+}
 
 Result<Parts> FromCheckpoint(const std::filesystem::path& path, const std::string& slice, int64_t context) {
   PrepareOptions options;
@@ -48,13 +65,17 @@ Result<Parts> FromCheckpoint(const std::filesystem::path& path, const std::strin
       .graphs = std::move(model.graphs), .metadata = std::move(model.metadata), .tokenizer = std::move(tokenizer), .model_bytes = bytes};
 }
 
-Result<Parts> FromBundle(const std::filesystem::path& path, const std::string& size) {
+Result<Parts> FromBundle(const std::filesystem::path& path, const RunFlags& flags) {
+  // Before the file is mapped, so that what is read later can be no older. Without an identity nothing is kept.
+  const Result<FileIdentity> identity = SettledIdentityOf(path);
   const Bundle bundle = TRY(ReadBundle(path));
-  BundleModel model = TRY(LoadBundleModel(bundle, size));
+  BundleModel model = TRY(LoadBundleModel(bundle, flags.size));
   return Parts{.graphs = std::move(model.graphs),
                .metadata = std::move(model.metadata),
                .tokenizer = std::move(model.tokenizer),
-               .model_bytes = bundle.file_size};
+               .model_bytes = bundle.file_size,
+               .source = identity ? WeightSourceOf(bundle, *identity) : std::nullopt,
+               .weight_cache = TRY(WeightCachePath(path, flags.weight_cache))};
 }
 
 }  // namespace
@@ -67,14 +88,22 @@ void AddRunFlags(CLI::App& app, RunFlags& flags) {
          "reference: plain loops; xnnpack: its operators, one by one; fast: fused steps, and loops of our own where they are faster")
       ->capture_default_str();
   app.add_option("--disable-pass", flags.disabled_passes, "leave out a pass of the fast kernels; repeatable");
+  app.add_option("--weight-cache", flags.weight_cache,
+                 "folder for packed weights, which make later starts fast; default: BUNDLE.packed; none: pack in memory at each start");
 }
 
 Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context) {
   const auto start = std::chrono::steady_clock::now();
-  const SessionOptions options = TRY(OptionsFrom(flags));
-  Parts parts = IsCheckpointPath(path) ? TRY(FromCheckpoint(path, flags.size, checkpoint_context)) : TRY(FromBundle(path, flags.size));
-  Session session = TRY(Session::Create(std::move(parts.graphs), options));
+  SessionOptions options = TRY(OptionsFrom(flags));
+  Parts parts = IsCheckpointPath(path) ? TRY(FromCheckpoint(path, flags.size, checkpoint_context)) : TRY(FromBundle(path, flags));
+  options.source = std::move(parts.source);
+  options.weight_cache = std::move(parts.weight_cache);
+  Session session = TRY(Session::Create(std::move(parts.graphs), std::move(options)));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  const PackedWeightReport weights = session.packed_weights();
+  if (weights.state == WeightCacheState::kUnavailable) {
+    std::cerr << Format("taskpress: packed weights are not kept: {}\n", weights.note);
+  }
   return OpenedModel{.session = std::move(session),
                      .metadata = std::move(parts.metadata),
                      .tokenizer = std::move(parts.tokenizer),

@@ -16,12 +16,13 @@
 
 namespace taskpress {
 
-// -t, --kernels, --size: which model is executed, and how.
+// -t, --kernels, --size, --weight-cache: which model is executed, and how.
 struct RunFlags {
   int threads = 0;
   std::string size;  // of an elastic bundle, or a slice of a checkpoint; empty: the active one, or all of it
   std::string kernels = "fast";
   std::vector<std::string> disabled_passes;
+  std::string weight_cache;  // a folder, "none", or empty: beside the bundle
 };
 void AddRunFlags(CLI::App& app, RunFlags& flags);
 
@@ -33,7 +34,8 @@ struct OpenedModel {
   double load_seconds = 0;
 };
 
-// A folder or .safetensors is a checkpoint: converted to f32 in memory with this context. Anything else is a bundle.
+// A folder or .safetensors is a checkpoint: converted to f32 in memory with this context. Anything else is a bundle. Says on stderr why
+// packed weights could not be kept, when they should be.
 Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context);
 
 // Token windows of a text, each starting with the start token and at most `length` long, covering the text once.

@@ -116,7 +116,8 @@ Result<ExitStatus> Run(const RunArguments& arguments) {
                       {"prefill_tokens_per_s", Rate(prefilled, reply.prefill_seconds)},
                       {"decode_tokens_per_s", Rate(decoded, reply.decode_seconds)},
                       {"time_to_first_token_s", reply.first_token_seconds},
-                      {"load_s", model.load_seconds}});
+                      {"load_s", model.load_seconds},
+                      {"weight_cache", NameOf(model.session.packed_weights().state)}});
   } else {
     std::cerr << Format("[{} prompt tokens, {:.1f} tok/s; {} generated, {:.1f} tok/s; first token after {:.3f} s; {}]\n",
                         reply.prompt_tokens, Rate(prefilled, reply.prefill_seconds), reply.tokens.size(),

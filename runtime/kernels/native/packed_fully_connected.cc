@@ -1,6 +1,7 @@
 #include "runtime/kernels/native/packed_fully_connected.h"
 
 #include <algorithm>
+#include <string>
 
 #include "runtime/kernels/native/packed_product.h"
 #include "runtime/kernels/op_shapes.h"
@@ -34,10 +35,13 @@ void MultiplyAll(const PackedProduct& product, const ThreadPool& threads) {
 
 Result<const std::byte*> PackedWeightsOf(const OpContext& context, const PackedMatrixShape& shape) {
   const std::byte* weights = context.in(1).data;
-  const PackedWeights::NativeMatrix matrix{.weights = weights, .bits = shape.bits, .in = shape.in, .out = shape.out};
-  return context.packed_weights->Native(matrix, shape.bytes(), [&](std::byte* packed) {
+  const std::string layout = Format("tiles i{} {}", shape.bits, kPackedMatrixLayout);
+  const auto bytes = static_cast<size_t>(shape.out * shape.in * shape.bits / 8);
+  const PackedWeights::Matrix matrix{.bytes = {weights, bytes}, .in = shape.in, .out = shape.out};
+  return context.packed_weights->Packed(layout, matrix, shape.bytes(), [&](ByteSpan packed) {
     context.threads.ForEachBlock(shape.tiles(), kTileChannels * shape.in,
-                                 [&](int64_t first, int64_t count) { PackTiles(shape, weights, first, count, packed); });
+                                 [&](int64_t first, int64_t count) { PackTiles(shape, weights, first, count, packed.data()); });
+    return Status();
   });
 }
 
