@@ -14,6 +14,7 @@
 #include "runtime/passes/fit_storages.h"
 #include "runtime/passes/step_groups.h"
 #include "runtime/row_region.h"
+#include "runtime/sparse_feed_forward.h"
 #include "runtime/xnnpack_kernels.h"
 
 namespace taskpress {
@@ -74,7 +75,9 @@ class ExecutorBuilder {
   OpContext ContextOf(int32_t op);
   Status AddGroup(const StepGroup& group);
   Status AddAttention(const StepGroup& group, const AttentionGroup& attention);
-  Status AddRows(const StepGroup& group, const RowGroup& rows);
+  Status AddRows(std::span<const int32_t> ops, const RowGroup& rows);
+  Status AddSparse(const SparseGroup& sparse);
+  Status AddQuantizedInput(const OpContext& context);
   Status AddSteps(int32_t op);
   Result<StepPtr> MakeOpStep(const OpContext& context, KernelKind& kind) const;
   void AddStep(StepPtr step, StepInfo info);
@@ -121,13 +124,14 @@ Status ExecutorBuilder::GroupAndAllocate() {
   }
   filled_by_region_.assign(quantized_plans_.size(), false);
   if (fuses()) {
-    groups_ = GroupSteps(graph_, subgraph_, plan_, quantized_plans_, shared_.disabled_passes());
     std::vector<bool> reads_codes(subgraph_.ops.size());
     for (const int32_t index : plan_.ops) {
       const auto i = static_cast<size_t>(index);
       reads_codes[i] = quantized_of_op_[i] != kNone && ReadsCodes(subgraph_.ops[i]);
     }
+    groups_ = GroupSteps(graph_, subgraph_, plan_, quantized_plans_, reads_codes, shared_.disabled_passes());
     for (const StepGroup& group : groups_) {
+      if (const auto* sparse = std::get_if<SparseGroup>(&group.fused)) filled_by_region_[static_cast<size_t>(sparse->down_input)] = true;
       const RowGroup* rows = std::get_if<RowGroup>(&group.fused);
       for (const int32_t copy : rows == nullptr ? std::span<const int32_t>() : std::span(rows->quantized_inputs)) {
         filled_by_region_[static_cast<size_t>(copy)] = true;
@@ -300,7 +304,8 @@ OpContext ExecutorBuilder::ContextOf(int32_t index) {
 
 Status ExecutorBuilder::AddGroup(const StepGroup& group) {
   if (const auto* attention = std::get_if<AttentionGroup>(&group.fused)) return AddAttention(group, *attention);
-  if (const auto* rows = std::get_if<RowGroup>(&group.fused)) return AddRows(group, *rows);
+  if (const auto* rows = std::get_if<RowGroup>(&group.fused)) return AddRows(group.ops, *rows);
+  if (const auto* sparse = std::get_if<SparseGroup>(&group.fused)) return AddSparse(*sparse);
   return AddSteps(group.ops.front());
 }
 
@@ -323,27 +328,43 @@ Status ExecutorBuilder::AddAttention(const StepGroup& group, const AttentionGrou
   return {};
 }
 
-Status ExecutorBuilder::AddRows(const StepGroup& group, const RowGroup& rows) {
+Status ExecutorBuilder::AddRows(std::span<const int32_t> ops, const RowGroup& rows) {
   std::vector<OpContext> contexts;
-  for (const int32_t op : group.ops) contexts.push_back(ContextOf(op));
+  for (const int32_t op : ops) contexts.push_back(ContextOf(op));
   std::vector<RegionCopy> copies;
   for (const int32_t i : rows.quantized_inputs) {
     const auto index = static_cast<size_t>(i);
     copies.push_back({.value = &TensorAt(quantized_plans_[index].value), .copy = &quantized_[index]});
   }
   AddStep(TRY(MakeRowRegion(contexts, copies, rows.tokens, shared_.threads())),
-          {.op = group.ops.front(), .name = "ROW_REGION", .kernel = KernelKind::kNative});
+          {.op = ops.front(), .name = "ROW_REGION", .kernel = KernelKind::kNative});
+  return {};
+}
+
+Status ExecutorBuilder::AddSparse(const SparseGroup& sparse) {
+  const OpContext up = ContextOf(sparse.up);
+  const OpContext down = ContextOf(sparse.down);
+  TRY(AddQuantizedInput(up));
+  if (!sparse.rows.empty()) TRY(AddRows(sparse.rows, {.tokens = 1, .quantized_inputs = {}}));
+  TRY(MakeReferenceStep(ContextOf(sparse.mul)));  // checks the shapes
+  AddStep(TRY(MakeSparseFeedForward({.up = up, .down = down, .gate = TensorAt(sparse.gate)})),
+          {.op = sparse.up, .name = "SPARSE_FFN", .kernel = KernelKind::kNative});
+  return {};
+}
+
+// The int8 copy of a FULLY_CONNECTED's input, before the first operator that reads it.
+Status ExecutorBuilder::AddQuantizedInput(const OpContext& context) {
+  const int32_t quantized = quantized_of_op_[static_cast<size_t>(context.index)];
+  if (quantized == kNone || filled_by_region_[static_cast<size_t>(quantized)]) return {};
+  if (quantized_plans_[static_cast<size_t>(quantized)].ops.front() != context.index) return {};
+  AddStep(TRY(MakeQuantizeRows(context, quantized_[static_cast<size_t>(quantized)])),
+          {.op = context.index, .name = "QUANTIZE_ROWS", .kernel = KernelKind::kNative});
   return {};
 }
 
 Status ExecutorBuilder::AddSteps(int32_t index) {
   const OpContext context = ContextOf(index);
-  const int32_t quantized = quantized_of_op_[static_cast<size_t>(index)];
-  if (quantized != kNone && !filled_by_region_[static_cast<size_t>(quantized)] &&
-      quantized_plans_[static_cast<size_t>(quantized)].ops.front() == index) {
-    AddStep(TRY(MakeQuantizeRows(context, quantized_[static_cast<size_t>(quantized)])),
-            {.op = index, .name = "QUANTIZE_ROWS", .kernel = KernelKind::kNative});
-  }
+  TRY(AddQuantizedInput(context));
   KernelKind kind = KernelKind::kReference;
   StepPtr step = TRY(MakeOpStep(context, kind));
   AddStep(std::move(step), {.op = index, .name = NameOf(context.op.kind), .kernel = kind});

@@ -16,8 +16,11 @@ namespace {
 constexpr std::string_view kAttention = "attention";
 constexpr std::string_view kRowRegions = "row_regions";
 
+constexpr std::string_view kSparseFfn = "sparse_ffn";
+
 constexpr std::array kPasses = {
     PassInfo{.name = kAttention, .what = "softmax(q K^T + mask) V as one step over the open positions"},
+    PassInfo{.name = kSparseFfn, .what = "one token's feed-forward without the rows and columns of units that the gate has closed"},
     PassInfo{.name = kRowRegions, .what = "a run of row-wise operators as one step, token by token in the cache"},
 };
 
@@ -39,12 +42,12 @@ std::optional<Span> SpanOf(const std::vector<int32_t>& plan_ops, const std::vect
 class Grouper {
  public:
   Grouper(const Graph& graph, const Subgraph& subgraph, const Plan& plan, std::span<const QuantizedInputPlan> quantized,
-          const PassNames& disabled)
-      : facts_(graph, subgraph, plan), plan_(plan), quantized_(quantized), disabled_(disabled) {}
+          const std::vector<bool>& reads_codes, const PassNames& disabled)
+      : facts_(graph, subgraph, plan), plan_(plan), quantized_(quantized), reads_codes_(reads_codes), disabled_(disabled) {}
 
   std::vector<StepGroup> Build() {
     if (!disabled_.contains(kAttention)) FindAttention();
-    if (!disabled_.contains(kRowRegions)) tokens_ = GuessTokens(facts_, plan_);
+    tokens_ = GuessTokens(facts_, plan_);
     std::vector<StepGroup> groups;
     for (size_t i = 0; i < plan_.ops.size();) {
       const auto attention = attention_.find(i);
@@ -53,7 +56,12 @@ class Grouper {
         groups.push_back({.ops = std::move(attention->second.ops), .fused = attention->second.group});
         continue;
       }
-      const size_t end = EndOfRows(i);
+      if (std::optional<StepGroup> sparse = MatchSparse(i)) {
+        i += sparse->ops.size();
+        groups.push_back(*std::move(sparse));
+        continue;
+      }
+      const size_t end = disabled_.contains(kRowRegions) ? i : EndOfRows(i);
       if (end > i) {
         groups.push_back(
             MakeRows({plan_.ops.begin() + static_cast<std::ptrdiff_t>(i), plan_.ops.begin() + static_cast<std::ptrdiff_t>(end)}));
@@ -82,6 +90,44 @@ class Grouper {
     return end;
   }
 
+  bool IsKind(int32_t index, OpKind kind) const { return index != kNone && facts_.op(index).kind == kind; }
+  // A matrix of integers that reads nothing of its input but the int8 copy.
+  bool IsIntegerProduct(size_t at, std::initializer_list<DType> weights) const {
+    if (at >= plan_.ops.size() || attention_.contains(at) || !IsKind(plan_.ops[at], OpKind::kFullyConnected)) return false;
+    const Op& op = facts_.op(plan_.ops[at]);
+    const Tensor& matrix = facts_.tensor(op.inputs[1]);
+    return reads_codes_[static_cast<size_t>(plan_.ops[at])] && std::ranges::contains(weights, matrix.type) && matrix.shape[1] % 2 == 0;
+  }
+
+  std::optional<StepGroup> MatchSparse(size_t at) const {
+    if (disabled_.contains(kSparseFfn) || tokens_ != 1 || !IsIntegerProduct(at, {DType::kI4, DType::kI8})) return std::nullopt;
+    const size_t end = EndOfRows(at + 1);
+    if (end == at + 1 || !IsIntegerProduct(end, {DType::kI4})) return std::nullopt;
+    SparseGroup sparse{.up = plan_.ops[at], .rows = {}, .mul = plan_.ops[end - 1], .down = plan_.ops[end]};
+    const TensorId up = facts_.op(sparse.up).outputs[0];
+    const TensorId product = facts_.op(sparse.mul).outputs[0];
+    if (!IsKind(sparse.mul, OpKind::kMul) || facts_.OnlyReader(up) != sparse.mul || facts_.OnlyReader(product) != sparse.down)
+      return std::nullopt;
+    const std::vector<TensorId> factors = facts_.Inputs(sparse.mul);
+    sparse.gate = facts_.value(factors[0]) == facts_.value(up) ? factors[1] : factors[0];
+    if (facts_.elements(sparse.gate) != facts_.elements(up) || facts_.elements(product) != facts_.elements(up)) return std::nullopt;
+    if (!ComesFromRelu(sparse.gate)) return std::nullopt;
+    for (size_t i = 0; i < quantized_.size(); ++i) {
+      if (quantized_[i].ops == std::vector{sparse.down}) sparse.down_input = static_cast<int32_t>(i);
+    }
+    if (sparse.down_input == kNone) return std::nullopt;
+    const auto iterator = [&](size_t i) { return plan_.ops.begin() + static_cast<std::ptrdiff_t>(i); };
+    sparse.rows.assign(iterator(at + 1), iterator(end - 1));
+    return StepGroup{.ops = {iterator(at), iterator(end + 1)}, .fused = std::move(sparse)};
+  }
+
+  // Zero wherever the RELU closes: GELU keeps zeros.
+  bool ComesFromRelu(TensorId gate) const {
+    int32_t producer = facts_.Producer(gate);
+    if (IsKind(producer, OpKind::kGelu)) producer = facts_.Producer(facts_.op(producer).inputs[0]);
+    return IsKind(producer, OpKind::kRelu);
+  }
+
   StepGroup MakeRows(std::vector<int32_t> ops) const {
     RowGroup rows{.tokens = tokens_, .quantized_inputs = {}};
     for (size_t i = 0; i < quantized_.size(); ++i) {
@@ -95,6 +141,7 @@ class Grouper {
   GraphFacts facts_;
   const Plan& plan_;
   std::span<const QuantizedInputPlan> quantized_;
+  const std::vector<bool>& reads_codes_;
   const PassNames& disabled_;
   int64_t tokens_ = 0;
   std::map<size_t, AttentionMatch> attention_;  // by where it starts in Plan::ops
@@ -114,8 +161,9 @@ Status CheckPassName(std::string_view name) {
 }
 
 std::vector<StepGroup> GroupSteps(const Graph& graph, const Subgraph& subgraph, const Plan& plan,
-                                  std::span<const QuantizedInputPlan> quantized, const PassNames& disabled) {
-  return Grouper(graph, subgraph, plan, quantized, disabled).Build();
+                                  std::span<const QuantizedInputPlan> quantized, const std::vector<bool>& reads_codes,
+                                  const PassNames& disabled) {
+  return Grouper(graph, subgraph, plan, quantized, reads_codes, disabled).Build();
 }
 
 }  // namespace taskpress

@@ -45,9 +45,19 @@ struct RowGroup {
   std::vector<int32_t> quantized_inputs;  // indices of the QuantizedInputPlans that are filled here
 };
 
+// FULLY_CONNECTED W_up -> row-wise operators, the last of them MUL by what a RELU has left of the gate -> FULLY_CONNECTED W_down.
+struct SparseGroup {
+  int32_t up = kNone;
+  std::vector<int32_t> rows;  // between them, without the MUL
+  int32_t mul = kNone;
+  int32_t down = kNone;
+  TensorId gate = kNone;
+  int32_t down_input = kNone;  // the QuantizedInputPlan that is not filled, because nobody else reads it
+};
+
 struct StepGroup {
   std::vector<int32_t> ops;  // ascending, next to each other in Plan::ops
-  std::variant<std::monostate, AttentionGroup, RowGroup> fused;
+  std::variant<std::monostate, AttentionGroup, RowGroup, SparseGroup> fused;
 };
 
 // A pass by name, for --disable-pass and reports.
@@ -59,9 +69,11 @@ std::span<const PassInfo> AllPasses();
 // kUsage for a name that is not one of them.
 Status CheckPassName(std::string_view name);
 
-// `quantized` as PlanQuantizedInputs has it; an input that no group fills is filled before its first reader.
+// `quantized` as PlanQuantizedInputs has it; an input that no group fills is filled before its first reader. `reads_codes` [ops]: of its
+// first input a FULLY_CONNECTED reads the int8 copy only.
 std::vector<StepGroup> GroupSteps(const Graph& graph, const Subgraph& subgraph, const Plan& plan,
-                                  std::span<const QuantizedInputPlan> quantized, const PassNames& disabled);
+                                  std::span<const QuantizedInputPlan> quantized, const std::vector<bool>& reads_codes,
+                                  const PassNames& disabled);
 
 }  // namespace taskpress
 

@@ -9,6 +9,8 @@
 #include <numeric>
 
 #include "runtime/executor.h"
+#include "runtime/kernels/native/sparse_columns.h"
+#include "runtime/kernels/packed_int4.h"
 #include "runtime/passes/step_groups.h"
 #include "tests/testing/run_graph.h"
 #include "tests/testing/toy_graph.h"
@@ -184,6 +186,85 @@ TEST(PassTest, AnUnknownNameIsRefused) {
   EXPECT_EQ(CheckPassName("attention_deficit").error().code, ErrorCode::kUsage);
   for (const PassInfo& pass : AllPasses()) EXPECT_TRUE(CheckPassName(pass.name).has_value());
   EXPECT_FALSE(SharedRuntime::Create({.disabled_passes = {"rows"}}).has_value());
+}
+
+struct FeedForwardCase {
+  int64_t hidden = 64;
+  int64_t units = 96;
+  DType up = DType::kI4;
+  float cutoff = 0.5F;  // above what the gate has, every unit is closed
+  bool gelu = true;
+};
+
+// One token: the gate less a cutoff, RELU, GELU, times up, down.
+Graph FeedForwardGraph(const FeedForwardCase& c) {
+  ToyGraph toy;
+  toy.Begin("main");
+  const TensorId x = toy.Input("x", DType::kF32, {1, 1, c.hidden});
+  const auto product = [&](TensorId in, DType type, int64_t columns, int64_t rows, uint32_t seed) {
+    return toy.Op(OpKind::kFullyConnected, {in, toy.Quantized(type, {rows, columns}, RandomFloats(rows * columns, seed))}, {1, 1, rows},
+                  FullyConnectedAttributes{});
+  };
+  TensorId gate = product(x, DType::kI4, c.hidden, c.units, 1);
+  const TensorId up = product(x, c.up, c.hidden, c.units, 2);
+  gate = toy.Op(OpKind::kRelu, {toy.Op(OpKind::kSub, {gate, toy.Floats({1}, {c.cutoff})}, {1, 1, c.units})}, {1, 1, c.units});
+  if (c.gelu) gate = toy.Op(OpKind::kGelu, {gate}, {1, 1, c.units}, GeluAttributes{.approximate = true});
+  const TensorId open = toy.Op(OpKind::kMul, {gate, up}, {1, 1, c.units});
+  const TensorId down = product(open, DType::kI4, c.units, c.hidden, 3);
+  toy.Output("y", toy.Op(OpKind::kTanh, {down}, {1, 1, c.hidden}));
+  return toy.Take();
+}
+
+TEST(SparseFeedForwardTest, GivesTheBitsOfTheDenseProducts) {
+  for (const FeedForwardCase& c : {FeedForwardCase{}, FeedForwardCase{.hidden = 128, .units = 600, .up = DType::kI8, .cutoff = 4.0F},
+                                   FeedForwardCase{.hidden = 2050, .units = 1000, .cutoff = -100.0F}, FeedForwardCase{.cutoff = 1000.0F},
+                                   FeedForwardCase{.hidden = 300, .units = 4096, .cutoff = 10.0F, .gelu = false}}) {
+    const Graph graph = FeedForwardGraph(c);
+    const std::vector<testing::Values> inputs = {RandomFloats(c.hidden, 9)};
+    const Outcome plain = RunAll(graph, inputs, {.kernels = Kernels::kXnnpack});
+    for (const int threads : {1, 2, 4}) {
+      const Outcome sparse = RunAll(graph, inputs, {.threads = threads});
+      EXPECT_THAT(sparse.steps, Contains("SPARSE_FFN"));
+      EXPECT_EQ(sparse.outputs, plain.outputs) << c.units << " units, cutoff " << c.cutoff;
+    }
+    EXPECT_THAT(RunAll(graph, inputs, {.disabled_passes = {"sparse_ffn"}}).steps, Not(Contains("SPARSE_FFN")));
+  }
+}
+
+TEST(SparseFeedForwardTest, WithoutAReluAllUnitsAreComputed) {
+  Graph graph = FeedForwardGraph({});
+  for (Op& op : graph.subgraphs[0].ops) {
+    if (op.kind == OpKind::kRelu) op.kind = OpKind::kSquare;
+  }
+  const std::vector<testing::Values> inputs = {RandomFloats(64, 9)};
+  EXPECT_THAT(RunAll(graph, inputs, {}).steps, Not(Contains("SPARSE_FFN")));
+}
+
+TEST(SparseColumnsTest, AgreeWithPlainLoopsForAnyShape) {
+  std::mt19937 engine(4);
+  for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{{2, 1}, {64, 128}, {70, 130}, {512, 2048}}) {
+    std::vector<std::byte> weights(static_cast<size_t>(in * out / 2));
+    for (std::byte& byte : weights) byte = static_cast<std::byte>(engine());
+    const ColumnMatrixShape shape{.in = in, .out = out};
+    std::vector<std::byte> packed(shape.bytes());
+    PackColumns(shape, weights.data(), 0, in / 2, packed.data());
+    PackColumns(shape, weights.data(), in / 2, in - in / 2, packed.data());
+    std::vector<ActiveColumn> active;
+    for (int32_t column = 0; column < in; ++column) {
+      const auto code = static_cast<int32_t>(engine() % 511) - 255;
+      if (engine() % 3 != 0) active.push_back({.column = column, .code = column == 0 ? -255 : code});
+    }
+    std::vector<int32_t> sums(static_cast<size_t>(shape.strips() * kStripChannels));
+    std::vector<int32_t> plain = sums;
+    SumColumns(shape, packed.data(), active, 0, shape.strips(), sums.data());
+    SumColumnsPlain(shape, packed.data(), active, 0, shape.strips(), plain.data());
+    EXPECT_EQ(sums, plain);
+    for (int64_t channel = 0; channel < out; ++channel) {
+      int32_t expected = 0;
+      for (const ActiveColumn& one : active) expected += one.code * Int4At(weights.data(), channel * in + one.column);
+      EXPECT_EQ(sums[static_cast<size_t>(channel)], expected) << channel;
+    }
+  }
 }
 
 struct AttentionCase {
