@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "runtime/kernels/native/row_program.h"
 #include "runtime/kernels/op_shapes.h"
@@ -77,6 +78,7 @@ class RegionBuilder {
       TRY(AddOp(context));
     }
     for (const RegionCopy& copy : copies) TRY(AddCopy(copy));
+    JoinProducts();
     TRY(LayOutScratch());
     return std::move(program_);
   }
@@ -87,17 +89,20 @@ class RegionBuilder {
   // Where `tensor` lies; its scratch memory, if it is local, gets an address at the end.
   RowOperand At(const BoundTensor& tensor, const RowStrides& strides, int64_t offset = 0) {
     RowOperand operand{.token_stride = strides.token, .row_stride = strides.row, .column_stride = strides.column};
-    if (tensor.local_storage == kNone) {
+    const auto part = parts_.find(tensor.local_storage);
+    if (tensor.local_storage != kNone && part != parts_.end()) {
+      operand.base = part->second.base == nullptr ? nullptr : part->second.base + offset;
+      operand.slot = part->second.slot;
+      operand.offset = part->second.offset + offset;
+      operand.token_stride = part->second.token_stride;
+    } else if (tensor.local_storage == kNone) {
       operand.base = tensor.as<float>() + offset;
-      return operand;
+    } else {
+      uint64_t& bytes = slot_bytes_[tensor.local_storage];
+      bytes = std::max(bytes, static_cast<uint64_t>(tensor.elements / tokens_ + tensor.local_offset) * sizeof(float));
+      operand.slot = tensor.local_storage;
+      operand.offset = tensor.local_offset + offset;
     }
-    const auto now = static_cast<int32_t>(program_.instructions.size());
-    const auto [entry, added] = slots_.try_emplace(tensor.local_storage, Storage{.first = now});
-    entry->second.last = now;
-    const uint64_t floats = static_cast<uint64_t>(tensor.elements / tokens_ + tensor.local_offset);
-    entry->second.bytes = std::max(entry->second.bytes, floats * sizeof(float));
-    operand.slot = tensor.local_storage;
-    operand.offset = tensor.local_offset + offset;
     return operand;
   }
 
@@ -144,8 +149,13 @@ class RegionBuilder {
     const std::optional<SliceLayout> slice = LayoutOfSlice(tokens_, context.out().shape, context.in(0).shape, begin);
     if (!slice) return NotRows(context);
     RowInstruction instruction{.code = RowCode::kCopy, .rows = slice->layout.rows, .columns = slice->layout.columns};
-    instruction.out = At(context.out(), slice->layout.operands[0]);
     instruction.a = At(context.in(0), slice->layout.operands[1], slice->offset);
+    // One piece of a token that only this region reads is read where it lies.
+    if (slice->layout.rows == 1 && context.out().local_storage != kNone) {
+      parts_[context.out().local_storage] = instruction.a;
+      return {};
+    }
+    instruction.out = At(context.out(), slice->layout.operands[0]);
     program_.instructions.push_back(instruction);
     return {};
   }
@@ -176,11 +186,53 @@ class RegionBuilder {
     return {};
   }
 
+  static bool Reads(const RowOperand& operand, const RowOperand& written) {
+    return operand.slot != kNone && operand.slot == written.slot && operand.offset == written.offset;
+  }
+
+  // A product that only the next instruction reads, to add or subtract it, is not stored.
+  void JoinProducts() {
+    std::map<int32_t, int> uses;
+    for (const RowInstruction& instruction : program_.instructions) {
+      for (const RowOperand* operand : {&instruction.a, &instruction.b, &instruction.out}) ++uses[operand->slot];
+    }
+    std::vector<RowInstruction> joined;
+    for (const RowInstruction& instruction : program_.instructions) {
+      if (joined.empty() || !JoinProduct(joined.back(), instruction, uses)) joined.push_back(instruction);
+    }
+    program_.instructions = std::move(joined);
+  }
+  static bool JoinProduct(RowInstruction& product, const RowInstruction& sum, const std::map<int32_t, int>& uses) {
+    if (product.code != RowCode::kMul || (sum.code != RowCode::kAdd && sum.code != RowCode::kSub)) return false;
+    if (product.rows != sum.rows || product.columns != sum.columns || product.out.slot == kNone || uses.at(product.out.slot) != 2)
+      return false;
+    const bool first = Reads(sum.a, product.out);
+    if (!first && !Reads(sum.b, product.out)) return false;
+    const RowOperand& read = first ? sum.a : sum.b;
+    const RowOperand& other = first ? sum.b : sum.a;
+    if (read.column_stride != 1 || other.column_stride != 1) return false;
+    if (product.a.column_stride != 1) std::swap(product.a, product.b);
+    if (product.a.column_stride != 1) return false;
+    product.code = sum.code == RowCode::kAdd ? RowCode::kAddProduct : first ? RowCode::kProductLess : RowCode::kSubProduct;
+    product.c = other;
+    product.out = sum.out;
+    return true;
+  }
+
   // Values that live at different times share scratch memory.
   Status LayOutScratch() {
+    std::map<int32_t, Storage> slots;  // alive from instruction to instruction, bytes for one token
+    for (size_t i = 0; i < program_.instructions.size(); ++i) {
+      RowInstruction& instruction = program_.instructions[i];
+      for (const RowOperand* operand : {&instruction.a, &instruction.b, &instruction.c, &instruction.out}) {
+        if (operand->slot == kNone) continue;
+        const auto now = static_cast<int32_t>(i);
+        slots.try_emplace(operand->slot, Storage{.bytes = slot_bytes_[operand->slot], .first = now}).first->second.last = now;
+      }
+    }
     std::vector<int32_t> ids;
     std::vector<Storage> storages;
-    for (const auto& [id, storage] : slots_) {
+    for (const auto& [id, storage] : slots) {
       ids.push_back(id);
       storages.push_back(storage);
     }
@@ -193,7 +245,7 @@ class RegionBuilder {
     std::map<int32_t, int64_t> starts;
     for (size_t i = 0; i < ids.size(); ++i) starts[ids[i]] = static_cast<int64_t>(layout.offsets[i] / sizeof(float));
     for (RowInstruction& instruction : program_.instructions) {
-      for (RowOperand* operand : {&instruction.a, &instruction.b, &instruction.out}) {
+      for (RowOperand* operand : {&instruction.a, &instruction.b, &instruction.c, &instruction.out}) {
         if (operand->slot != kNone) operand->offset += starts[operand->slot];
       }
     }
@@ -203,7 +255,8 @@ class RegionBuilder {
   int64_t tokens_;
   std::span<const OpContext> ops_;
   RowProgram program_;
-  std::map<int32_t, Storage> slots_;  // by local storage: alive from instruction to instruction, bytes for one token
+  std::map<int32_t, uint64_t> slot_bytes_;  // by local storage: of one token
+  std::map<int32_t, RowOperand> parts_;     // by local storage: where a slice lies in what it is taken from
 };
 
 // Runs the program on tiles of tokens, a tile in blocks; every worker has scratch memory of its own. Tiles are those of the int8 copies.

@@ -24,6 +24,7 @@ class Session::Impl {
   explicit Impl(TextModel model) : model_(std::move(model)) {}
 
   Status Initialize(SessionOptions options);
+  void ClearStates();
   void Reset();
   Status Prefill(std::span<const int32_t> tokens);
   Result<std::span<const float>> Decode(int32_t token);
@@ -70,7 +71,7 @@ Status Session::Impl::Initialize(SessionOptions options) {
   for (const StateTensor& state : signatures.states) {
     states_.push_back(TRY(TensorBuffer::Make(NumBytes(state.type, state.shape).value_or(0), pages)));
   }
-  Reset();
+  ClearStates();
   decode_.signature = std::move(signatures.decode);
   for (TextSignature& signature : signatures.prefill) prefill_.push_back({.signature = std::move(signature), .executor = {}});
   for (TextSignature& signature : signatures.score) score_.push_back({.signature = std::move(signature), .executor = {}});
@@ -92,8 +93,13 @@ Status Session::Impl::PackForLaterStarts() {
   return {};
 }
 
-void Session::Impl::Reset() {
+void Session::Impl::ClearStates() {
   for (TensorBuffer& state : states_) state.Zero();
+}
+
+// Fused attention does not look at what the mask hides. Operators multiply it by 0, which must not meet a NaN of an earlier context.
+void Session::Impl::Reset() {
+  if (shared_->kernels() != Kernels::kFast) ClearStates();
   position_ = 0;
 }
 

@@ -52,7 +52,7 @@ class Session {
   [[nodiscard]] int32_t context_length() const;
   // Tokens in the context so far: the next one gets this position.
   [[nodiscard]] int32_t position() const;
-  // Forgets the context: position 0, caches filled with zeros.
+  // Forgets the context: position 0. What the caches hold stays hidden behind the masks.
   void Reset();
 
   // Takes tokens into the context without computing logits. No tokens: nothing happens, so a one-token prompt is Prefill({}) and

@@ -42,6 +42,33 @@ using Vector = hn::Vec<Floats>;
 
 constexpr int64_t kTile = 4;
 
+// The sums of the lanes of four vectors: neighbours are interleaved and added until every block of four lanes has one lane of each.
+#if HWY_TARGET == HWY_SCALAR
+void StoreSums(Floats d, Vector a, Vector b, Vector c, Vector e, float* sums) {
+  sums[0] = hn::ReduceSum(d, a), sums[1] = hn::ReduceSum(d, b), sums[2] = hn::ReduceSum(d, c), sums[3] = hn::ReduceSum(d, e);
+}
+#else
+template <typename D>
+HWY_INLINE hn::Vec<hn::FixedTag<float, 4> > SumOfBlocks(D d, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(d) == 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return SumOfBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+HWY_INLINE void StoreSums(Floats d, Vector a, Vector b, Vector c, Vector e, float* sums) {
+  const hn::RepartitionToWide<Floats> pairs;
+  const Vector ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  const Vector ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+  const auto ab2 = hn::BitCast(pairs, ab);
+  const auto ce2 = hn::BitCast(pairs, ce);
+  const Vector all = hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, ab2, ce2)), hn::BitCast(d, hn::InterleaveUpper(pairs, ab2, ce2)));
+  hn::Store(SumOfBlocks(d, all), hn::FixedTag<float, 4>(), sums);
+}
+#endif
+
 // out[r * out_stride + c] (+)= the dot product of row r of a and row c of b, `length` long, for up to four of each. Rows that are not there
 // are the last one again.
 template <bool kAdd>
@@ -65,9 +92,10 @@ void DotTile(const std::array<const float*, kTile>& a, const std::array<const fl
   if (rest != 0) step([&](const float* p) HWY_ATTR { return hn::LoadN(d, p, rest); }, i);
   const auto store = [&](int64_t row, Vector c0, Vector c1, Vector c2, Vector c3) HWY_ATTR {
     if (row >= rows) return;
-    const std::array sums{hn::ReduceSum(d, c0), hn::ReduceSum(d, c1), hn::ReduceSum(d, c2), hn::ReduceSum(d, c3)};
+    HWY_ALIGN float sums[kTile];
+    StoreSums(d, c0, c1, c2, c3, sums);
     float* to = out + row * out_stride;
-    for (int64_t c = 0; c < columns; ++c) to[c] = kAdd ? to[c] + sums[static_cast<size_t>(c)] : sums[static_cast<size_t>(c)];
+    for (int64_t c = 0; c < columns; ++c) to[c] = kAdd ? to[c] + sums[c] : sums[c];
   };
   store(0, s00, s01, s02, s03);
   store(1, s10, s11, s12, s13);

@@ -71,6 +71,46 @@ void Combine(const float* a, int64_t a_stride, const float* b, int64_t b_stride,
   run(one(a), one(b));
 }
 
+struct AddProduct {
+  template <typename V>
+  V operator()(V product, V c) const {
+    return hn::Add(c, product);
+  }
+};
+struct SubProduct {
+  template <typename V>
+  V operator()(V product, V c) const {
+    return hn::Sub(c, product);
+  }
+};
+struct ProductLess {
+  template <typename V>
+  V operator()(V product, V c) const {
+    return hn::Sub(product, c);
+  }
+};
+
+// b may be a single value. The compiler must not contract the two operations: -ffp-contract=off.
+template <typename Function>
+void CombineProduct(const float* a, const float* b, int64_t b_stride, const float* c, float* out, int64_t count) {
+  const Floats d;
+  const Function f;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto run = [&](auto load_b) HWY_ATTR {
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+      hn::StoreU(f(hn::Mul(hn::LoadU(d, a + i), load_b(i, size_t{0})), hn::LoadU(d, c + i)), d, out + i);
+    }
+    const auto rest = static_cast<size_t>(count - i);
+    if (rest != 0) hn::StoreN(f(hn::Mul(hn::LoadN(d, a + i, rest), load_b(i, rest)), hn::LoadN(d, c + i, rest)), d, out + i, rest);
+  };
+  if (b_stride != 0) {
+    return run([=](int64_t i, size_t rest) HWY_ATTR { return rest == 0 ? hn::LoadU(d, b + i) : hn::LoadN(d, b + i, rest); });
+  }
+  const auto one = hn::Set(d, *b);
+  run([=](int64_t, size_t) HWY_ATTR { return one; });
+}
+
 template <typename Function>
 void Map(const float* x, float* out, int64_t count, Function f) {
   const Floats d;
@@ -87,6 +127,12 @@ void CombineImpl(RowCode code, const float* a, int64_t a_stride, const float* b,
   if (code == RowCode::kMul) return Combine<Mul>(a, a_stride, b, b_stride, out, count);
   if (code == RowCode::kMinimum) return Combine<Minimum>(a, a_stride, b, b_stride, out, count);
   Combine<Maximum>(a, a_stride, b, b_stride, out, count);
+}
+
+void CombineProductImpl(RowCode code, const float* a, const float* b, int64_t b_stride, const float* c, float* out, int64_t count) {
+  if (code == RowCode::kAddProduct) return CombineProduct<AddProduct>(a, b, b_stride, c, out, count);
+  if (code == RowCode::kSubProduct) return CombineProduct<SubProduct>(a, b, b_stride, c, out, count);
+  CombineProduct<ProductLess>(a, b, b_stride, c, out, count);
 }
 
 void SquareImpl(const float* x, float* out, int64_t count) {
@@ -106,6 +152,7 @@ HWY_AFTER_NAMESPACE();
 namespace taskpress {
 
 HWY_EXPORT(CombineImpl);
+HWY_EXPORT(CombineProductImpl);
 HWY_EXPORT(SquareImpl);
 HWY_EXPORT(ReluImpl);
 HWY_EXPORT(CopyImpl);
@@ -139,6 +186,9 @@ UnaryFunction FunctionOf(RowCode code) {
     case RowCode::kMul:
     case RowCode::kMinimum:
     case RowCode::kMaximum:
+    case RowCode::kAddProduct:
+    case RowCode::kSubProduct:
+    case RowCode::kProductLess:
     case RowCode::kMean:
     case RowCode::kMeanOfSquares:
     case RowCode::kProduct:
@@ -161,6 +211,10 @@ class BlockRun {
       case RowCode::kMinimum:
       case RowCode::kMaximum:
         return ExecuteBinary(instruction);
+      case RowCode::kAddProduct:
+      case RowCode::kSubProduct:
+      case RowCode::kProductLess:
+        return ExecuteProduct(instruction);
       case RowCode::kSquare:
       case RowCode::kSqrt:
       case RowCode::kRsqrt:
@@ -207,6 +261,21 @@ class BlockRun {
       for (int64_t row = 0; row < i.rows; ++row) {
         combine(i.code, Token(i.a, token) + row * i.a.row_stride, i.a.column_stride, Token(i.b, token) + row * i.b.row_stride,
                 i.b.column_stride, Out(i, token) + row * i.out.row_stride, i.columns);
+      }
+    }
+  }
+
+  // a and c have a value for every column.
+  void ExecuteProduct(const RowInstruction& i) const {
+    const auto combine = HWY_DYNAMIC_POINTER(CombineProductImpl);
+    const bool dense = IsDense(i.a, i.rows, i.columns) && IsDense(i.c, i.rows, i.columns) && IsDense(i.out, i.rows, i.columns);
+    if (dense && (IsDense(i.b, i.rows, i.columns) || IsOneValue(i.b))) {
+      return combine(i.code, Token(i.a, 0), Token(i.b, 0), i.b.column_stride, Token(i.c, 0), Out(i, 0), count_ * i.rows * i.columns);
+    }
+    for (int64_t token = 0; token < count_; ++token) {
+      for (int64_t row = 0; row < i.rows; ++row) {
+        combine(i.code, Token(i.a, token) + row * i.a.row_stride, Token(i.b, token) + row * i.b.row_stride, i.b.column_stride,
+                Token(i.c, token) + row * i.c.row_stride, Out(i, token) + row * i.out.row_stride, i.columns);
       }
     }
   }

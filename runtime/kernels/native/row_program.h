@@ -17,6 +17,9 @@ enum class RowCode : uint8_t {
   kMul,
   kMinimum,
   kMaximum,
+  kAddProduct,   // c + a b, rounded twice: a MUL and the ADD of its result in one go
+  kSubProduct,   // c - a b
+  kProductLess,  // a b - c
   kSquare,
   kSqrt,
   kRsqrt,
@@ -53,7 +56,8 @@ struct RowInstruction {
   int64_t rows = 1;     // of a token
   int64_t columns = 0;  // of `a`
   RowOperand a;
-  RowOperand b;    // of the binary ones
+  RowOperand b;  // of the binary ones and those of three operands
+  RowOperand c;
   RowOperand out;  // columns lie side by side
   const float* weights = nullptr;
   const float* bias = nullptr;  // [out_columns] or null
