@@ -1,7 +1,6 @@
 #include "runtime/executor.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <map>
 
@@ -65,7 +64,6 @@ class ExecutorBuilder {
 
   Status GroupAndAllocate();
   Status AllocateArena(const std::vector<Storage>& copies);
-  bool ReadsCodes(const Op& op) const;
   std::vector<bool> FindConstantsReadByVectorLoops() const;
   bool ReadsHalves(const Op& op, size_t input) const;
   const RowSource* StreamedRows(const Op& op, size_t input) const;
@@ -100,18 +98,6 @@ class ExecutorBuilder {
   Executor executor_;
 };
 
-// Whether nothing but the int8 copy of its input is read: XNNPACK takes the weights as they are.
-bool ExecutorBuilder::ReadsCodes(const Op& op) const {
-  if (op.kind != OpKind::kFullyConnected) return false;
-  const Tensor& weights = subgraph_.tensors[static_cast<size_t>(op.inputs[1])];
-  if (!weights.is_constant() || !HasIntegerWeights(weights.type) || weights.quantization == kNone) return false;
-  const Quantization& quantization = graph_.quantizations[static_cast<size_t>(weights.quantization)];
-  if (quantization.scales == nullptr || quantization.scales->view().empty()) return false;
-  const std::span<const float> scales = ScalesOf(quantization);
-  return static_cast<int64_t>(scales.size()) == weights.shape[0] &&
-         std::ranges::all_of(scales, [](float scale) { return std::isnormal(scale) && scale > 0.0F; });
-}
-
 Status ExecutorBuilder::GroupAndAllocate() {
   if (packs()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_, fuses());
   quantized_of_op_.assign(subgraph_.ops.size(), kNone);
@@ -124,11 +110,7 @@ Status ExecutorBuilder::GroupAndAllocate() {
   }
   filled_by_region_.assign(quantized_plans_.size(), false);
   if (fuses()) {
-    std::vector<bool> reads_codes(subgraph_.ops.size());
-    for (const int32_t index : plan_.ops) {
-      const auto i = static_cast<size_t>(index);
-      reads_codes[i] = quantized_of_op_[i] != kNone && ReadsCodes(subgraph_.ops[i]);
-    }
+    const std::vector<bool> reads_codes = OpsThatReadCodes(graph_, subgraph_, quantized_plans_);
     groups_ = GroupSteps(graph_, subgraph_, plan_, quantized_plans_, reads_codes, shared_.disabled_passes());
     for (const StepGroup& group : groups_) {
       if (const auto* sparse = std::get_if<SparseGroup>(&group.fused)) filled_by_region_[static_cast<size_t>(sparse->down_input)] = true;

@@ -66,10 +66,9 @@ Status Session::Impl::Initialize(SessionOptions options) {
   vocab_size_ = signatures.vocab_size;
   context_length_ = signatures.context_length;
   inputs_ = TRY(TextInputs::Create(model_, signatures, *shared_));
-  // Where memory counts, slots of the caches that no token has reached should take none.
-  const Pages pages = options.kernels == Kernels::kInPlace ? Pages::kSmall : Pages::kHuge;
+  // Slots of the caches that no token has reached take no memory.
   for (const StateTensor& state : signatures.states) {
-    states_.push_back(TRY(TensorBuffer::Make(NumBytes(state.type, state.shape).value_or(0), pages)));
+    states_.push_back(TRY(TensorBuffer::Make(NumBytes(state.type, state.shape).value_or(0), Pages::kSmall)));
   }
   ClearStates();
   decode_.signature = std::move(signatures.decode);

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "runtime/bundle_model.h"
+#include "runtime/plan_report.h"
 #include "schema/base/hash.h"
 #include "schema/tflite.h"
 #include "tools/command.h"
@@ -14,6 +15,7 @@ struct InspectArguments {
   std::string file;
   bool tensors = false;
   bool hash = false;
+  bool plan = false;
   bool json = false;
 };
 
@@ -118,6 +120,20 @@ struct Inspection {
   std::string text;
 };
 
+// What the fast kernels make of the signature that was added last.
+Status InspectPlan(const Graph& graph, const Signature& signature, Inspection& out) {
+  const PlanReport report = TRY(ReportPlan(graph, signature.subgraph));
+  OrderedJson passes = OrderedJson::object();
+  out.text += Format("      {} steps of {} operators ({} dead, {} views)", report.steps, report.operators, report.dead, report.views);
+  for (const PassCount& count : report.passes) {
+    passes[std::string(count.pass)] = {{"steps", count.steps}, {"operators", count.operators}};
+    out.text += Format("; {}: {} of {}", count.pass, count.steps, count.operators);
+  }
+  out.text += "\n";
+  out.signatures.back()["plan"] = {{"steps", report.steps}, {"dead", report.dead}, {"views", report.views}, {"passes", passes}};
+  return {};
+}
+
 Status InspectModel(const InspectArguments& arguments, const Section& section, Inspection& out) {
   Result<Graph> graph = ReadTflite(section.bytes);
   if (!graph) return std::unexpected(WithContext(std::move(graph).error(), Format("section \"{}\"", section.name)));
@@ -139,6 +155,7 @@ Status InspectModel(const InspectArguments& arguments, const Section& section, I
       if (!name.starts_with("kv_cache") || name.ends_with("_0")) out.text += Format(" {} {}", name, type.get<std::string>());
     }
     out.text += outputs.contains("logits") ? Format(" -> logits {}\n", outputs["logits"].get<std::string>()) : "\n";
+    if (arguments.plan) TRY(InspectPlan(*graph, signature, out));
   }
   if (!arguments.tensors) return {};
   ForEachWeight(*graph, [&](const Subgraph& subgraph, const Tensor& tensor) {
@@ -223,6 +240,7 @@ Verb AddInspect(CLI::App& app) {
   verb->add_option("file", arguments->file, "a .task or .litertlm bundle")->required();
   verb->add_flag("--tensors", arguments->tensors, "list every weight");
   verb->add_flag("--hash", arguments->hash, "SHA-256 of every section");
+  verb->add_flag("--plan", arguments->plan, "how many steps the fast kernels make of each signature, by pass");
   verb->add_flag("--json", arguments->json, "one JSON document");
   verb->footer("Example:\n  taskpress inspect gemma.litertlm --tensors");
   return {verb, [arguments] { return Inspect(*arguments); }};

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <utility>
 
+#include "runtime/kernels/op_shapes.h"
 #include "runtime/passes/attention_pattern.h"
 #include "runtime/passes/graph_facts.h"
 #include "runtime/passes/row_ops.h"
@@ -148,6 +150,28 @@ class Grouper {
 };
 
 }  // namespace
+
+std::string_view PassOf(const StepGroup& group) {
+  if (std::holds_alternative<AttentionGroup>(group.fused)) return kAttention;
+  if (std::holds_alternative<RowGroup>(group.fused)) return kRowRegions;
+  return std::holds_alternative<SparseGroup>(group.fused) ? kSparseFfn : std::string_view();
+}
+
+std::vector<bool> OpsThatReadCodes(const Graph& graph, const Subgraph& subgraph, std::span<const QuantizedInputPlan> quantized) {
+  std::vector<bool> reads(subgraph.ops.size());
+  for (const QuantizedInputPlan& input : quantized) {
+    for (const int32_t index : input.ops) {
+      const Op& op = subgraph.ops[static_cast<size_t>(index)];
+      const Tensor& weights = subgraph.tensors[static_cast<size_t>(op.inputs[1])];
+      if (!HasIntegerWeights(weights.type) || weights.quantization == kNone) continue;
+      const Quantization& quantization = graph.quantizations[static_cast<size_t>(weights.quantization)];
+      const std::span<const float> scales = ScalesOf(quantization);
+      reads[static_cast<size_t>(index)] = static_cast<int64_t>(scales.size()) == weights.shape[0] &&
+                                          std::ranges::all_of(scales, [](float scale) { return std::isnormal(scale) && scale > 0.0F; });
+    }
+  }
+  return reads;
+}
 
 std::span<const PassInfo> AllPasses() { return kPasses; }
 

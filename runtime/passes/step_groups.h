@@ -60,6 +60,9 @@ struct StepGroup {
   std::variant<std::monostate, AttentionGroup, RowGroup, SparseGroup> fused;
 };
 
+// Which pass made a group; empty for a single operator.
+[[nodiscard]] std::string_view PassOf(const StepGroup& group);
+
 // A pass by name, for --disable-pass and reports.
 struct PassInfo {
   std::string_view name;
@@ -69,8 +72,11 @@ std::span<const PassInfo> AllPasses();
 // kUsage for a name that is not one of them.
 Status CheckPassName(std::string_view name);
 
-// `quantized` as PlanQuantizedInputs has it; an input that no group fills is filled before its first reader. `reads_codes` [ops]: of its
-// first input a FULLY_CONNECTED reads the int8 copy only.
+// [ops] whether nothing but the int8 copy of its first input is read: constant weights with scales that XNNPACK and our own loops take.
+std::vector<bool> OpsThatReadCodes(const Graph& graph, const Subgraph& subgraph, std::span<const QuantizedInputPlan> quantized);
+
+// `quantized` as PlanQuantizedInputs has it; an input that no group fills is filled before its first reader. `reads_codes`: of
+// OpsThatReadCodes.
 std::vector<StepGroup> GroupSteps(const Graph& graph, const Subgraph& subgraph, const Plan& plan,
                                   std::span<const QuantizedInputPlan> quantized, const std::vector<bool>& reads_codes,
                                   const PassNames& disabled);
