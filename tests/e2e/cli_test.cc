@@ -101,6 +101,7 @@ TEST_F(CliTest, AWrongCommandLineIsStatus2) {
       {"run", Task(), "--tokens", "2,-1"},
       {"run", Task(), "--tokens", "2", "-n", "0"},
       {"run", Task(), "--tokens", "2", "--kernels", "magic"},
+      {"run", Task(), "--tokens", "2", "--disable-pass", "magic"},
       {"run", Task(), "--tokens", "2", "--threads", "100000"},
       {"run", Micro(), "--tokens", "2", "--context", "0"},
       {"run", Micro(), "--tokens", "2", "--context", "100000000000"},
@@ -344,6 +345,19 @@ TEST_F(CliTest, InspectListsSectionsSignaturesAndWeights) {
   EXPECT_THAT(text.out, HasSubstr("[score_128]"));
 }
 
+// Every attention of the model is found, and the feed-forward blocks of the sparse layers where the weights are integers.
+TEST_F(CliTest, InspectShowsWhatTheFastKernelsMakeOfASignature) {
+  const nlohmann::json document = TaskpressJson({"inspect", Int4(), "--plan"});
+  for (const nlohmann::json& signature : document["signatures"]) {
+    if (signature["key"] != "decode") continue;
+    const nlohmann::json& plan = signature["plan"];
+    EXPECT_EQ(plan["passes"]["attention"]["steps"], 15);
+    EXPECT_EQ(plan["passes"]["sparse_ffn"]["steps"], 5);
+    EXPECT_LT(plan["steps"].get<int>() * 5, signature["operators"].get<int>());
+  }
+  EXPECT_THAT(Taskpress({"inspect", Int4(), "--plan"}).out, HasSubstr("row_regions: "));
+}
+
 // Two prompts that are one: the start token and the pieces of the text.
 TEST_F(CliTest, RunContinuesATextOrIds) {
   const nlohmann::json text = TaskpressJson({"run", Task(), "-p", "In the beginning God", "-n", "12"});
@@ -360,6 +374,9 @@ TEST_F(CliTest, RunContinuesATextOrIds) {
   folder_.Write("ids.json", text["prompt_tokens"].dump());
   EXPECT_EQ(TaskpressJson({"run", Litertlm(), "--tokens", "@" + Mine("ids.json"), "-n", "12"})["tokens"], text["tokens"]);
   EXPECT_EQ(TaskpressJson({"run", Task(), "--tokens", ids, "-n", "12", "--kernels", "reference"})["tokens"], text["tokens"]);
+  for (const std::string pass : {"attention", "row_regions", "sparse_ffn"}) {
+    EXPECT_EQ(TaskpressJson({"run", Task(), "--tokens", ids, "-n", "12", "--disable-pass", pass})["tokens"], text["tokens"]) << pass;
+  }
   // For people: the text alone on standard output.
   const Finished plain = Taskpress({"run", Task(), "-p", "In the beginning God", "-n", "12"});
   EXPECT_EQ(plain.out, text["text"].get<std::string>() + "\n");
