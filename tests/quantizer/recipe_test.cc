@@ -59,12 +59,32 @@ TEST(RecipeTest, SpellingsOfOtherToolsMeanTheSameRecipe) {
                                     {"int8", "dynamic_int8"},
                                     {"q8", "dynamic_int8"},
                                     {"dynamic_wi4_b32_afp32", "dynamic_int4_block32"},
+                                    {"dynamic_wi4b32_afp32", "dynamic_int4_block32"},
+                                    {"dynamic_wi4b64_afp32", "dynamic_int4_block64"},
+                                    {"dynamic_wi4b128_afp32", "dynamic_int4_block128"},
                                     {"int4_block64", "dynamic_int4_block64"},
                                     {"dynamic_wi4_b128_afp32", "dynamic_int4_block128"}}) {
     EXPECT_EQ(RecipeFromName(alias)->name, name);
   }
   EXPECT_THAT(RecipeNames(), ElementsAre("f32", "f16", "dynamic_int8", "dynamic_int4", "dynamic_int4_block32", "dynamic_int4_block64",
                                          "dynamic_int4_block128"));
+}
+
+TEST(RecipeTest, NamesOfOthersComeWithWhatTheyWereTakenFor) {
+  EXPECT_EQ(RecipeFromName("q4")->note,
+            "q4 is dynamic_int4: int4, one scale per row of each matrix and table, inputs rounded to int8 as they come");
+  EXPECT_THAT(RecipeFromName("dynamic_wi4b32_afp32")->note, HasSubstr("one scale per 32 columns of a matrix, tables one per row"));
+  for (const std::string_view name : RecipeNames()) EXPECT_EQ(RecipeFromName(name)->note, "") << name;
+}
+
+TEST(RecipeTest, ClassesHaveNamesAndShortNames) {
+  for (int i = 0; i <= static_cast<int>(QuantClass::kSmall); ++i) {
+    EXPECT_EQ(QuantClassFromName(NameOf(static_cast<QuantClass>(i))), static_cast<QuantClass>(i));
+  }
+  EXPECT_EQ(QuantClassFromName("ffn"), QuantClass::kFeedForward);
+  EXPECT_EQ(QuantClassFromName("ple"), QuantClass::kPerLayerEmbedding);
+  EXPECT_EQ(QuantClassFromName("heads"), std::nullopt);
+  EXPECT_EQ(QuantClassFromName(""), std::nullopt);
 }
 
 TEST(RecipeTest, AnUnknownNameIsRefusedWithTheNearestKnownOne) {
