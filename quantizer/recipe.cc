@@ -223,6 +223,10 @@ std::vector<std::string_view> RecipeNames() {
 Result<QuantSpec> RuleTypeFromName(std::string_view type) {
   const std::optional<QuantSpec> spec = QuantSpecFromName(type);
   if (spec) return *spec;
+  if (type == "int2") {
+    return Fail(ErrorCode::kRecipeSyntax,
+                "int2 is not written: only clients of 2026 read it, in tables alone; int4 is the smallest type (docs/quantization.md)");
+  }
   constexpr std::array<std::string_view, 7> kTypes = {"f32", "f16", "int8", "int4", "int4_block32", "int4_block64", "int4_block128"};
   return Fail(ErrorCode::kRecipeSyntax, "unknown type \"{}\"{}; known: {}", type, Suggestion(type, kTypes), QuantSpecNames());
 }

@@ -150,10 +150,11 @@ TEST(RecipeTest, BrokenTensorTypeRulesAreRefused) {
     std::string_view rule;
     std::string_view message;
   };
-  for (const Lie& lie : {Lie{"", "not REGEX=TYPE"}, Lie{"down_proj", "not REGEX=TYPE"}, Lie{"=int8", "not REGEX=TYPE"},
-                         Lie{"down_proj=", "unknown type \"\""}, Lie{"down_proj=int5", "did you mean int8?"},
-                         Lie{"down_proj=int44", "did you mean int4?"}, Lie{"(down_proj=int8", "missing )"}, Lie{"*a=int8", "no argument"},
-                         Lie{"[z-a]=int8", "character class range"}, Lie{"(a)\\1=int8", "escape"}, Lie{"(?=a)x=int8", "(?="}}) {
+  for (const Lie& lie :
+       {Lie{"", "not REGEX=TYPE"}, Lie{"down_proj", "not REGEX=TYPE"}, Lie{"=int8", "not REGEX=TYPE"},
+        Lie{"down_proj=", "unknown type \"\""}, Lie{"down_proj=int5", "did you mean int8?"}, Lie{"down_proj=int44", "did you mean int4?"},
+        Lie{"embed=int2", "int2 is not written"}, Lie{"(down_proj=int8", "missing )"}, Lie{"*a=int8", "no argument"},
+        Lie{"[z-a]=int8", "character class range"}, Lie{"(a)\\1=int8", "escape"}, Lie{"(?=a)x=int8", "(?="}}) {
     Recipe recipe = MakeRecipe("dynamic_int4");
     const Status added = AddTensorTypeRule(recipe, lie.rule);
     ASSERT_FALSE(added.has_value()) << lie.rule;
