@@ -34,6 +34,11 @@ add_library(re2_external INTERFACE)
 target_include_directories(re2_external SYSTEM INTERFACE ${RE2_INCLUDE})
 target_link_libraries(re2_external INTERFACE ${RE2_LIBRARY})
 
+# Header-only: its .pc file would link the compiled one.
+find_path(TOMLPLUSPLUS_INCLUDE toml++/toml.hpp REQUIRED)
+add_library(tomlplusplus_external INTERFACE)
+target_include_directories(tomlplusplus_external SYSTEM INTERFACE ${TOMLPLUSPLUS_INCLUDE})
+
 # Of libonnx its schema: the code for it is generated here and runs on our static protobuf. libonnx_proto.so holds the same classes linked to the
 # shared protobuf, which must not come into the process (above), and the checker in libonnx.so takes those classes only.
 find_path(ONNX_SCHEMA onnx/onnx.proto REQUIRED)

@@ -49,6 +49,8 @@ class Calibration {
   Result<MeasuredInputs> Measured(const CalibratedInputs& inputs) const;
   // What a column's squared error costs [columns]: the mean square of its input, and what int8 rounding of the inputs adds to it.
   Result<std::vector<float>> Importance(const CalibratedInputs& inputs) const;
+  // All that is known of them. kCalibrationMismatch, errors of the file.
+  Result<SecondMoments> Moments(const CalibratedInputs& inputs) const;
   // kCalibrationMismatch when there are no such inputs.
   [[nodiscard]] Status Check(const CalibratedInputs& inputs) const;
   // For this kind of rounding. The latest few are kept, and are made once however many threads ask.
@@ -57,7 +59,6 @@ class Calibration {
  private:
   using MadeInput = std::shared_future<Result<std::shared_ptr<const GptqInput>>>;
   Result<const CalibrationSite*> SiteOf(const CalibratedInputs& inputs) const;
-  Result<SecondMoments> Moments(const CalibratedInputs& inputs) const;
   Result<std::shared_ptr<const GptqInput>> MakeInput(const CalibratedInputs& inputs, const QuantSpec& spec) const;
 
   CalibrationFile file_;

@@ -103,7 +103,6 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   model.inputs = InputsOf(files, *merged.checkpoint, options);
   const std::shared_ptr<const Checkpoint> tensors = TRY(SliceCheckpoint(std::move(merged.checkpoint), stored, slice));
   TextWeights weights = TRY(TextWeights::Bind(tensors, model.config));
-  model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
   if (options.calibration != nullptr || options.model.calibration_length) model.fingerprint = TRY(ModelFingerprint(*tensors));
   if (options.calibration != nullptr && options.calibration->info().model != model.fingerprint) {
     return Fail(ErrorCode::kCalibrationMismatch, "the calibration is of model {}, this checkpoint and slice are {}",
@@ -111,6 +110,7 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   }
   weights.SetCalibration(options.calibration);
   TRY(weights.ApplyRecipe(options.recipe));
+  model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
   if (options.choose_folds) {
     TRY(weights.SetFolds(TRY(ChooseFolds(weights, model.config, options.fold_names, StrengthsOf(options.calibration), options.work))));
     model.notes.push_back(Format("{} folds rescale channels; the float model is the same function", weights.folds().size()));

@@ -94,6 +94,16 @@ void Scale(const WeightScaling& scaling, int64_t first_row, int64_t columns, int
 
 }  // namespace
 
+uint64_t StoredBytes(const BundleWeight& weight) {
+  uint64_t scales = 0;
+  if (weight.block_scales != nullptr) {
+    scales = weight.block_scales->size();
+  } else if (weight.spec.is_quantized()) {
+    scales = static_cast<uint64_t>(weight.num_rows) * sizeof(float);
+  }
+  return weight.rows->size() + scales;
+}
+
 Result<TextWeights> TextWeights::Bind(std::shared_ptr<const Checkpoint> checkpoint, const TextConfig& config) {
   const std::string_view prefix = TRY(FindTextPrefix(*checkpoint, config.family->title));
   TextWeights weights;
@@ -158,6 +168,7 @@ Status TextWeights::ApplyRecipe(const Recipe& recipe) {
   }
   for (size_t i = 0; i < all.size(); ++i) specs_[all[i].name] = {all[i].quant_class, resolved[i].spec};
   resolved_recipe_ = ResolvedRecipeText(all, resolved);
+  if (!recipe.note.empty()) notes_.push_back(recipe.note);
   const auto blocks = std::ranges::count_if(resolved, [](const ResolvedWeight& weight) { return weight.spec.block_size > 0; });
   const auto yielded = std::ranges::count_if(resolved, [](const ResolvedWeight& weight) { return !weight.note.empty(); });
   if (blocks > 0 || yielded > 0) {
@@ -220,16 +231,20 @@ Status TextWeights::SetFolds(std::vector<Fold> folds) {
   return {};
 }
 
-Status TextWeights::Calibrate(const Part& part, QuantizedRowsInput& rows) const {
-  const QuantSpec spec = rows.spec;
-  const bool asks = spec.is_quantized() && spec.method != QuantMethod::kAbsmax;
-  if (!asks || calibration_ == nullptr || !calibration_->Has(part.spec_name)) return {};
+CalibratedInputs TextWeights::InputsOf(const Part& part) const {
+  if (calibration_ == nullptr || !calibration_->Has(part.spec_name)) return {};
   CalibratedInputs inputs{.weight = part.spec_name, .first_column = part.first_column, .columns = part.columns, .factors = {}};
   if (const auto scaling = scalings_.find(part.spec_name); scaling != scalings_.end() && !scaling->second->columns.empty()) {
     const std::span<const float> all = scaling->second->columns;
     const std::span<const float> own = all.subspan(static_cast<size_t>(part.first_column), static_cast<size_t>(part.columns));
     inputs.factors.assign(own.begin(), own.end());
   }
+  return inputs;
+}
+
+Status TextWeights::Calibrate(CalibratedInputs inputs, QuantizedRowsInput& rows) const {
+  const QuantSpec spec = rows.spec;
+  if (inputs.weight.empty() || !spec.is_quantized() || spec.method == QuantMethod::kAbsmax) return {};
   if (spec.method == QuantMethod::kClip) {
     rows.column_importance = TRY(calibration_->Importance(inputs));
     return {};
@@ -267,7 +282,8 @@ Result<Weight> TextWeights::Make(const Part& part) {
                              .will_read = [checkpoint = checkpoint_, tensor = bound->tensor](
                                               int64_t first_row, int64_t count) { checkpoint->WillRead(*tensor, first_row, count); },
                              .scale_factor = part.scale_factor};
-    TRY(Calibrate(part, input));
+    CalibratedInputs inputs = InputsOf(part);
+    TRY(Calibrate(inputs, input));
     rows = TRY(QuantizedRows::Make(std::move(input)));
     if (spec.block_size > 0) block_scales = MakeBlockScales(rows);
     handed_out_.push_back({.name = part.name,
@@ -278,7 +294,9 @@ Result<Weight> TextWeights::Make(const Part& part) {
                            .num_rows = part.num_rows,
                            .columns = part.columns,
                            .rows = rows,
-                           .block_scales = block_scales});
+                           .block_scales = block_scales,
+                           .recipe_name = part.spec_name,
+                           .inputs = std::move(inputs)});
   }
   return Weight{.name = part.name, .type = spec.type, .shape = {part.num_rows, part.columns}, .bytes = rows, .block_scales = block_scales};
 }

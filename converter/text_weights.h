@@ -35,7 +35,12 @@ struct BundleWeight {
   int64_t columns = 0;
   std::shared_ptr<const QuantizedRows> rows;
   std::shared_ptr<const RowSource> block_scales;  // of rows in blocks
+  std::string recipe_name;                        // the weight of the recipe that this one is, or a part of
+  CalibratedInputs inputs = {};                   // what it is multiplied with, where calibration knows; else without a name
 };
+
+// In the bundle: values and scales.
+uint64_t StoredBytes(const BundleWeight& weight);
 
 // A matrix of the checkpoint as floats.
 struct WeightFloats {
@@ -103,8 +108,10 @@ class TextWeights {
   TextWeights() = default;
   Result<Weight> Make(const Part& part);
   [[nodiscard]] const Bound* Find(const std::string& name) const;
+  // Without a name where calibration does not know them.
+  [[nodiscard]] CalibratedInputs InputsOf(const Part& part) const;
   // How rows of a part are rounded where calibration has a say.
-  Status Calibrate(const Part& part, QuantizedRowsInput& rows) const;
+  Status Calibrate(CalibratedInputs inputs, QuantizedRowsInput& rows) const;
   // Reads columns [first_column, first_column + columns) of a tensor, scaled as the weight of this name is.
   [[nodiscard]] FloatRowReader Reader(const Bound& bound, const std::string& scaling_name, int64_t first_column, int64_t columns) const;
 

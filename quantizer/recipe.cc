@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <numeric>
 #include <utility>
+
+#include "quantizer/suggestion.h"
 
 namespace taskpress {
 namespace {
@@ -14,10 +15,20 @@ namespace {
 constexpr std::array<std::string_view, 9> kClassNames = {"attention", "feed_forward",        "laurel", "altup", "per_layer", "head",
                                                          "embedding", "per_layer_embedding", "small"};
 
+struct ClassAlias {
+  std::string_view name;
+  QuantClass quant_class;
+};
+constexpr auto kClassAliases = std::to_array<ClassAlias>({{"attn", QuantClass::kAttention},
+                                                          {"ffn", QuantClass::kFeedForward},
+                                                          {"mlp", QuantClass::kFeedForward},
+                                                          {"ple", QuantClass::kPerLayerEmbedding},
+                                                          {"norms", QuantClass::kSmall}});
+
 struct NamedRecipe {
   std::string_view name;
   QuantSpec spec;
-  std::array<std::string_view, 3> aliases;  // AEQ's spelling, then those of other tools
+  std::array<std::string_view, 4> aliases;  // AEQ's spellings, then those of other tools
 };
 // Every class the same type: the sensitive ones are promoted by rules (--tensor-type) until there is evidence for a better default.
 constexpr auto kRecipes = std::to_array<NamedRecipe>({
@@ -25,42 +36,23 @@ constexpr auto kRecipes = std::to_array<NamedRecipe>({
     {"f16", {.type = DType::kF16}, {"float16", "fp16"}},
     {"dynamic_int8", {.type = DType::kI8}, {"dynamic_wi8_afp32", "int8", "q8"}},
     {"dynamic_int4", {.type = DType::kI4}, {"dynamic_wi4_afp32", "int4", "q4"}},
-    {"dynamic_int4_block32", {.type = DType::kI4, .block_size = 32}, {"dynamic_wi4_b32_afp32", "int4_block32", "q4_block32"}},
-    {"dynamic_int4_block64", {.type = DType::kI4, .block_size = 64}, {"dynamic_wi4_b64_afp32", "int4_block64", "q4_block64"}},
-    {"dynamic_int4_block128", {.type = DType::kI4, .block_size = 128}, {"dynamic_wi4_b128_afp32", "int4_block128", "q4_block128"}},
+    {"dynamic_int4_block32",
+     {.type = DType::kI4, .block_size = 32},
+     {"dynamic_wi4b32_afp32", "dynamic_wi4_b32_afp32", "int4_block32", "q4_block32"}},
+    {"dynamic_int4_block64",
+     {.type = DType::kI4, .block_size = 64},
+     {"dynamic_wi4b64_afp32", "dynamic_wi4_b64_afp32", "int4_block64", "q4_block64"}},
+    {"dynamic_int4_block128",
+     {.type = DType::kI4, .block_size = 128},
+     {"dynamic_wi4b128_afp32", "dynamic_wi4_b128_afp32", "int4_block128", "q4_block128"}},
 });
 
-// Levenshtein distance, one row of the table at a time.
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = std::exchange(row[j + 1], std::min({row[j] + 1, row[j + 1] + 1, replaced}));
-    }
-  }
-  return row[b.size()];
-}
+// "mixed.toml:12: ", or nothing.
+std::string Before(const std::string& where) { return where.empty() ? "" : where + ": "; }
 
-// " (did you mean dynamic_int4?)" when something is near, else nothing.
-std::string Suggestion(std::string_view unknown, std::span<const std::string_view> known) {
-  std::string_view best;
-  size_t best_distance = std::max<size_t>(2, unknown.size() / 3) + 1;
-  for (const std::string_view name : known) {
-    const size_t distance = EditDistance(unknown.substr(0, 64), name);
-    if (distance < best_distance) {
-      best = name;
-      best_distance = distance;
-    }
-  }
-  return best.empty() ? std::string() : Format(" (did you mean {}?)", best);
-}
-
-Result<std::unique_ptr<RE2>> Compile(const std::string& pattern) {
+Result<std::unique_ptr<RE2>> Compile(const std::string& pattern, const std::string& where = "") {
   auto regex = std::make_unique<RE2>(pattern, RE2::Quiet);
-  if (!regex->ok()) return Fail(ErrorCode::kRecipeSyntax, "pattern \"{}\": {}", pattern, regex->error());
+  if (!regex->ok()) return Fail(ErrorCode::kRecipeSyntax, "{}pattern \"{}\": {}", Before(where), pattern, regex->error());
   return regex;
 }
 
@@ -71,8 +63,9 @@ struct CompiledRule {
   size_t small_matches = 0;
 
   [[nodiscard]] bool Matches(const WeightToQuantize& weight) const {
-    const bool class_fits = rule->classes.empty() || std::ranges::contains(rule->classes, weight.quant_class);
-    return class_fits && (regex == nullptr || RE2::PartialMatch(weight.name, *regex));
+    if (!rule->classes.empty() && !std::ranges::contains(rule->classes, weight.quant_class)) return false;
+    return (rule->names.empty() || std::ranges::contains(rule->names, weight.name)) &&
+           (regex == nullptr || RE2::PartialMatch(weight.name, *regex));
   }
 };
 
@@ -80,23 +73,55 @@ Result<std::vector<CompiledRule>> CompileRules(std::span<const RecipeRule> rules
   std::vector<CompiledRule> compiled;
   for (const RecipeRule& rule : rules) {
     compiled.push_back({.rule = &rule, .regex = nullptr});
-    if (!rule.pattern.empty()) compiled.back().regex = TRY(Compile(rule.pattern));
+    if (!rule.pattern.empty()) compiled.back().regex = TRY(Compile(rule.pattern, rule.where));
   }
   return compiled;
 }
 
-// A pattern that has no effect is a typing error more often than not.
+std::string RuleText(const RecipeRule& rule) {
+  std::string text;
+  for (const QuantClass quant_class : rule.classes) {
+    text += text.empty() ? "" : ",";
+    text += NameOf(quant_class);
+  }
+  if (!rule.pattern.empty()) text += Format("{}\"{}\"", text.empty() ? "" : " ", rule.pattern);
+  if (!rule.names.empty()) {
+    const std::string more = rule.names.size() == 1 ? "" : Format(" and {} more", rule.names.size() - 1);
+    text += Format("{}{}{}", text.empty() ? "" : " ", rule.names.front(), more);
+  }
+  return text.empty() ? "*" : text;
+}
+
+// "pattern "down_proj"", "class laurel", or both
+std::string Subject(const RecipeRule& rule) {
+  if (!rule.pattern.empty() && rule.classes.empty()) return Format("pattern \"{}\"", rule.pattern);
+  return Format("{} {}", rule.classes.empty() ? "rule" : "class", RuleText(rule));
+}
+
+Status CheckNames(const RecipeRule& rule, std::span<const WeightToQuantize> weights) {
+  std::vector<std::string_view> known;
+  for (const WeightToQuantize& weight : weights) known.push_back(weight.name);
+  for (const std::string& name : rule.names) {
+    if (std::ranges::contains(known, std::string_view(name))) continue;
+    return Fail(ErrorCode::kRecipeUnmatched, "{}no weight is called \"{}\"{}", Before(rule.where), name, Suggestion(name, known));
+  }
+  return {};
+}
+
+// A rule that has no effect is a typing error more often than not.
 Status CheckEffect(const CompiledRule& compiled, std::span<const WeightToQuantize> weights) {
   const RecipeRule& rule = *compiled.rule;
-  if (rule.pattern.empty()) return {};
+  const bool everything = rule.pattern.empty() && rule.classes.empty() && rule.names.empty();
+  if (everything || (rule.optional && compiled.matches == 0)) return {};
+  TRY(CheckNames(rule, weights));
   if (compiled.matches == 0) {
-    return Fail(ErrorCode::kRecipeUnmatched, "pattern \"{}\" ({}) matches none of {} weights{}", rule.pattern, NameOf(rule.spec),
+    return Fail(ErrorCode::kRecipeUnmatched, "{}{} ({}) matches none of {} weights{}", Before(rule.where), Subject(rule), NameOf(rule.spec),
                 weights.size(), weights.empty() ? std::string() : Format("; their names look like {}", weights.front().name));
   }
   if (compiled.small_matches == compiled.matches && rule.spec.type != DType::kF32) {
     return Fail(ErrorCode::kRecipeUnmatched,
-                "pattern \"{}\" ({}) matches {} weights, all of them norms, routers or coefficients, which are always stored as f32",
-                rule.pattern, NameOf(rule.spec), compiled.matches);
+                "{}{} ({}) matches {} weights, all of them norms, routers or coefficients, which are always stored as f32",
+                Before(rule.where), Subject(rule), NameOf(rule.spec), compiled.matches);
   }
   return {};
 }
@@ -114,28 +139,41 @@ std::string NoBlocks(const WeightToQuantize& weight, const QuantSpec& spec) {
 // What a rule makes of a weight.
 Result<ResolvedWeight> Apply(const RecipeRule& rule, QuantMethod method, const WeightToQuantize& weight) {
   ResolvedWeight resolved{.spec = rule.spec, .note = NoBlocks(weight, rule.spec)};
-  if (resolved.spec.is_quantized()) resolved.spec.method = method;
+  if (resolved.spec.is_quantized()) resolved.spec.method = rule.method.value_or(method);
   if (resolved.note.empty()) return resolved;
   if (!rule.yields) {
-    return Fail(ErrorCode::kQuantShape, "\"{}\" cannot be {}: {}; int4 stores it per row", weight.name, NameOf(rule.spec), resolved.note);
+    return Fail(ErrorCode::kQuantShape, "{}\"{}\" cannot be {}: {}; int4 stores it per row", Before(rule.where), weight.name,
+                NameOf(rule.spec), resolved.note);
   }
   resolved.spec.block_size = 0;
   return resolved;
 }
 
-std::string RuleText(const RecipeRule& rule) {
-  std::string text;
-  for (const QuantClass quant_class : rule.classes) {
-    text += text.empty() ? "" : ",";
-    text += NameOf(quant_class);
-  }
-  if (!rule.pattern.empty()) text += Format("{}\"{}\"", text.empty() ? "" : " ", rule.pattern);
-  return text.empty() ? "*" : text;
+// What "int4" does not say.
+std::string Granularity(const QuantSpec& spec) {
+  if (!spec.is_quantized()) return "floats, no scales";
+  const std::string_view type = spec.type == DType::kI4 ? "int4" : "int8";
+  const std::string_view inputs = "inputs rounded to int8 as they come";
+  if (spec.block_size == 0) return Format("{}, one scale per row of each matrix and table, {}", type, inputs);
+  return Format("{}, one scale per {} columns of a matrix, tables one per row, {}", type, spec.block_size, inputs);
 }
 
 }  // namespace
 
 std::string_view NameOf(QuantClass quant_class) { return kClassNames[std::to_underlying(quant_class)]; }
+
+std::optional<QuantClass> QuantClassFromName(std::string_view name) {
+  const auto* const found = std::ranges::find(kClassNames, name);
+  if (found != kClassNames.end()) return static_cast<QuantClass>(found - kClassNames.begin());
+  const auto* const alias = std::ranges::find(kClassAliases, name, &ClassAlias::name);
+  return alias == kClassAliases.end() ? std::nullopt : std::optional(alias->quant_class);
+}
+
+std::string QuantClassNames() {
+  std::string names;
+  for (const std::string_view name : kClassNames) names += (names.empty() ? "" : ", ") + std::string(name);
+  return names;
+}
 
 Result<std::vector<ResolvedWeight>> Recipe::Resolve(std::span<const WeightToQuantize> weights) const {
   std::vector<CompiledRule> compiled = TRY(CompileRules(rules));
@@ -165,7 +203,9 @@ Result<Recipe> RecipeFromName(std::string_view name) {
   std::string names;
   for (const NamedRecipe& recipe : kRecipes) {
     if (recipe.name == name || (!name.empty() && std::ranges::contains(recipe.aliases, name))) {
-      return Recipe{.name = std::string(recipe.name), .rules = {{.pattern = "", .classes = {}, .spec = recipe.spec, .yields = true}}};
+      Recipe made{.name = std::string(recipe.name), .rules = {{.pattern = "", .classes = {}, .spec = recipe.spec, .yields = true}}};
+      if (recipe.name != name) made.note = Format("{} is {}: {}", name, recipe.name, Granularity(recipe.spec));
+      return made;
     }
     known.push_back(recipe.name);
     names += (names.empty() ? "" : ", ") + std::string(recipe.name);
@@ -180,18 +220,24 @@ std::vector<std::string_view> RecipeNames() {
   return names;
 }
 
+Result<QuantSpec> RuleTypeFromName(std::string_view type) {
+  const std::optional<QuantSpec> spec = QuantSpecFromName(type);
+  if (spec) return *spec;
+  if (type == "int2") {
+    return Fail(ErrorCode::kRecipeSyntax,
+                "int2 is not written: only clients of 2026 read it, in tables alone; int4 is the smallest type (docs/quantization.md)");
+  }
+  constexpr std::array<std::string_view, 7> kTypes = {"f32", "f16", "int8", "int4", "int4_block32", "int4_block64", "int4_block128"};
+  return Fail(ErrorCode::kRecipeSyntax, "unknown type \"{}\"{}; known: {}", type, Suggestion(type, kTypes), QuantSpecNames());
+}
+
 Status AddTensorTypeRule(Recipe& recipe, std::string_view rule) {
   const size_t equals = rule.rfind('=');
   if (equals == std::string_view::npos || equals == 0) {
     return Fail(ErrorCode::kRecipeSyntax, "tensor type rule \"{}\" is not REGEX=TYPE, for example 'down_proj=int8'", rule);
   }
-  const std::string_view type = rule.substr(equals + 1);
-  const std::optional<QuantSpec> spec = QuantSpecFromName(type);
-  if (!spec) {
-    constexpr std::array<std::string_view, 7> kTypes = {"f32", "f16", "int8", "int4", "int4_block32", "int4_block64", "int4_block128"};
-    return Fail(ErrorCode::kRecipeSyntax, "tensor type rule \"{}\": unknown type \"{}\"{}; known: {}", rule, type, Suggestion(type, kTypes),
-                QuantSpecNames());
-  }
+  const Result<QuantSpec> spec = RuleTypeFromName(rule.substr(equals + 1));
+  if (!spec) return std::unexpected(WithContext(spec.error(), Format("tensor type rule \"{}\"", rule)));
   std::string pattern(rule.substr(0, equals));
   TRY(Compile(pattern));
   recipe.rules.push_back({.pattern = std::move(pattern), .classes = {}, .spec = *spec});
@@ -200,7 +246,9 @@ Status AddTensorTypeRule(Recipe& recipe, std::string_view rule) {
 
 std::string FormatRecipe(const Recipe& recipe) {
   std::string text = Format("recipe {}, scales by {}\n", recipe.name, NameOf(recipe.method));
-  for (const RecipeRule& rule : recipe.rules) text += Format("  {:<13} {}\n", NameOf(rule.spec), RuleText(rule));
+  for (const RecipeRule& rule : recipe.rules) {
+    text += Format("  {:<13} {}{}\n", NameOf(rule.spec), RuleText(rule), rule.method ? Format(" by {}", NameOf(*rule.method)) : "");
+  }
   return text;
 }
 

@@ -3,6 +3,7 @@
 #define TASKPRESS_QUANTIZER_RECIPE_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,8 +27,12 @@ enum class QuantClass : uint8_t {
   kSmall,              // norms, routers, coefficients: always f32
 };
 std::string_view NameOf(QuantClass quant_class);
+// NameOf's names, and ffn, mlp, attn, ple, norms.
+std::optional<QuantClass> QuantClassFromName(std::string_view name);
+// All of NameOf's, "attention, feed_forward, ..."
+std::string QuantClassNames();
 
-// A rule matches a weight that passes both tests; a test left empty passes everything.
+// A rule matches a weight that passes all tests; a test left empty passes everything.
 struct RecipeRule {
   // RE2 syntax, found anywhere in the weight name as in llama-quantize's --tensor-type; ^ and $ tie it to the ends.
   std::string pattern;
@@ -35,6 +40,10 @@ struct RecipeRule {
   QuantSpec spec;
   // Of a named recipe: a weight that blocks do not fit is stored as int4 per row, and its note says so. Otherwise that is an error.
   bool yields = false;
+  std::vector<std::string> names = {};     // whole names; each must be one of a weight
+  std::optional<QuantMethod> method = {};  // instead of the recipe's
+  bool optional = false;                   // may match nothing: of a recipe that serves several families
+  std::string where = {};                  // "mixed.toml:12", in front of messages about the rule
 };
 
 struct WeightToQuantize {
@@ -52,19 +61,24 @@ struct ResolvedWeight {
 struct Recipe {
   std::string name;  // "dynamic_int4"
   std::vector<RecipeRule> rules;
-  QuantMethod method = QuantMethod::kAbsmax;  // of every weight that is stored as integers
+  QuantMethod method = QuantMethod::kAbsmax;  // of weights that are stored as integers, where a rule does not name another
+  std::string note = {};                      // what a name that tools understand in different ways was taken for, or empty
 
   // One per weight, in order; f32 for a weight that no rule matches. kSmall weights are f32 whatever the rules say.
   // kQuantShape for a rule that does not yield and asks for blocks of a table or of rows that are not whole blocks.
-  // kRecipeUnmatched for a pattern that matches no weight, or asks for another type than f32 and matches kSmall weights only.
+  // kRecipeUnmatched for a rule that matches no weight and is not optional, or asks for another type than f32 and matches kSmall weights
+  // only, and for names that are no weight's.
   // kRecipeSyntax for a broken pattern.
   [[nodiscard]] Result<std::vector<ResolvedWeight>> Resolve(std::span<const WeightToQuantize> weights) const;
 };
 
 // f32, f16, dynamic_int8, dynamic_int4, dynamic_int4_block32, 64, 128 and the spellings users know (dynamic_wi4_afp32, dynamic_wi8_afp32,
-// dynamic_wi4_b32_afp32, int4, q4, int8, q8). In block recipes tables stay int4 per row, as clients look them up.
+// dynamic_wi4b32_afp32, int4, q4, int8, q8). In block recipes tables stay int4 per row, as clients look them up. Names of others come with
+// a note of what they were taken for.
 Result<Recipe> RecipeFromName(std::string_view name);
 std::vector<std::string_view> RecipeNames();
+// A type that rules may name. kRecipeSyntax with what is near and what is known.
+Result<QuantSpec> RuleTypeFromName(std::string_view type);
 // "REGEX=TYPE" of --tensor-type, appended as the last (winning) rule; the last '=' separates. kRecipeSyntax.
 Status AddTensorTypeRule(Recipe& recipe, std::string_view rule);
 

@@ -27,6 +27,7 @@ Verb AddConvert(CLI::App& app);
 Verb AddCalibrate(CLI::App& app);
 Verb AddInspect(CLI::App& app);
 Verb AddPlan(CLI::App& app);
+Verb AddQuantize(CLI::App& app);
 Verb AddSlice(CLI::App& app);
 Verb AddVerify(CLI::App& app);
 Verb AddRun(CLI::App& app);

@@ -1,10 +1,9 @@
 #include <algorithm>
-#include <cmath>
 #include <iostream>
 #include <memory>
 
-#include "runtime/divergence.h"
 #include "tools/command.h"
+#include "tools/divergence_run.h"
 #include "tools/model_source.h"
 
 namespace taskpress {
@@ -21,22 +20,6 @@ struct CompareArguments {
   RunFlags flags;
 };
 
-// Rows of both models for one window: [tokens, vocab].
-Result<std::vector<float>> WindowLogits(std::string_view path, OpenedModel& model, std::span<const int32_t> tokens) {
-  std::vector<float> rows;
-  rows.reserve(tokens.size() * static_cast<size_t>(model.session.vocab_size()));
-  model.session.Reset();
-  TRY(model.session.Score(tokens, [&](int32_t index, std::span<const float> logits) -> Status {
-    if (StopRequested()) return Fail(ErrorCode::kInterrupted, "while comparing");
-    if (!std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) {
-      return Fail(ErrorCode::kNotFinite, "{}: among the logits after token {} of a window", path, index);
-    }
-    rows.insert(rows.end(), logits.begin(), logits.end());
-    return {};
-  }));
-  return rows;
-}
-
 Result<ExitStatus> Compare(const CompareArguments& arguments) {
   if (arguments.tokens.empty() == arguments.text_file.empty()) return Fail(ErrorCode::kUsage, "give either --text or --tokens");
   if (arguments.window < 2) return Fail(ErrorCode::kUsage, "--window {}: at least 2", arguments.window);
@@ -46,20 +29,10 @@ Result<ExitStatus> Compare(const CompareArguments& arguments) {
   RunFlags flags_b = arguments.flags;
   flags_b.size = arguments.size_b;
   OpenedModel b = TRY(OpenModel(arguments.b, flags_b, context));
-  if (a.session.vocab_size() != b.session.vocab_size()) {
-    return Fail(ErrorCode::kNotComparable, "{} has {} tokens, {} has {}", arguments.a, a.session.vocab_size(), arguments.b,
-                b.session.vocab_size());
-  }
   const int64_t length = std::min<int64_t>({arguments.window, a.session.context_length(), b.session.context_length()});
   std::vector<std::vector<int32_t>> windows{given};
   if (given.empty()) windows = TRY(TextWindows(a, TRY(ReadTextFile(arguments.text_file)), length));
-  Divergence divergence(a.session.vocab_size());
-  for (const std::vector<int32_t>& window : windows) {
-    const std::vector<float> rows_a = TRY(WindowLogits(arguments.a, a, window));
-    const std::vector<float> rows_b = TRY(WindowLogits(arguments.b, b, window));
-    divergence.AddWindow(window, rows_a, rows_b);
-  }
-  const DivergenceSummary summary = divergence.Summarize();
+  const DivergenceSummary summary = TRY(MeasureDivergence({arguments.a, a}, {arguments.b, b}, windows));
   if (arguments.json) {
     PrintJson("compare", {{"kl_mean", summary.kl_mean},
                           {"kl_p99", summary.kl_p99},

@@ -2,17 +2,22 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <iostream>
 
 #include "converter/calibrate.h"
 #include "converter/convert.h"
+#include "quantizer/recipe_file.h"
 #include "schema/base/checked_math.h"
+#include "schema/base/mapped_file.h"
 
 namespace taskpress {
 namespace {
 
 constexpr std::string_view kWholeModel = "e4b";
+constexpr std::string_view kRecipeExtension = ".toml";
 
 Result<std::vector<int64_t>> AskedPrefillLengths(const ConvertArguments& arguments) {
   if (!arguments.prefill.empty()) return ParseLengths("--prefill", arguments.prefill);
@@ -21,15 +26,39 @@ Result<std::vector<int64_t>> AskedPrefillLengths(const ConvertArguments& argumen
   return lengths;
 }
 
+bool HasTarget(const ConvertArguments& arguments) { return !arguments.target_size.empty() || arguments.target_bpw != 0; }
+
+bool IsRecipeFile(const ConvertArguments& arguments) { return arguments.quant.ends_with(kRecipeExtension); }
+
+// The named recipe or the file, then --tensor-type. --method takes the place of a file's method, not of its rules'.
+// Where a size is asked for, the types are chosen later, and what --tensor-type says is pinned.
+Result<Recipe> RecipeOf(const ConvertArguments& arguments) {
+  Recipe recipe;
+  if (HasTarget(arguments)) {
+    recipe.name = "budget";
+  } else if (IsRecipeFile(arguments)) {
+    const std::shared_ptr<const MappedFile> file = TRY(MappedFile::Open(arguments.quant));
+    recipe = TRY(ParseRecipeFile(AsText(file->bytes()), arguments.quant));
+  } else {
+    recipe = TRY(RecipeFromName(arguments.quant));
+  }
+  if (!arguments.method.empty()) {
+    const std::optional<QuantMethod> method = arguments.method == "best" ? QuantMethod::kGptq : QuantMethodFromName(arguments.method);
+    if (!method) return Fail(ErrorCode::kRecipeSyntax, "--method {}: absmax, clip, gptq or best", arguments.method);
+    recipe.method = *method;
+  }
+  const bool gptq = recipe.method == QuantMethod::kGptq || std::ranges::contains(recipe.rules, QuantMethod::kGptq, &RecipeRule::method);
+  if (gptq && arguments.calibrate.empty()) {
+    const std::string who = arguments.method.empty() ? arguments.quant : "--method " + arguments.method;
+    return Fail(ErrorCode::kUsage, "{}: give a text that is like what the model will read, with --calibrate", who);
+  }
+  for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(recipe, rule));
+  return recipe;
+}
+
 Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   if (arguments.modalities != "text") {
     return Fail(ErrorCode::kModalityNotAvailable, "--modalities {}: this version converts text only", arguments.modalities);
-  }
-  const bool best = arguments.method == "best";
-  const std::optional<QuantMethod> method = best ? QuantMethod::kGptq : QuantMethodFromName(arguments.method);
-  if (!method) return Fail(ErrorCode::kRecipeSyntax, "--method {}: absmax, clip, gptq or best", arguments.method);
-  if (*method == QuantMethod::kGptq && arguments.calibrate.empty()) {
-    return Fail(ErrorCode::kUsage, "--method {}: give a text that is like what the model will read, with --calibrate", arguments.method);
   }
   if (arguments.window != "gather" && arguments.window != "mask")
     return Fail(ErrorCode::kUsage, "--window {}: gather or mask", arguments.window);
@@ -37,8 +66,8 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
     return Fail(ErrorCode::kUsage, "--context {}: from 16 to {} is possible", arguments.context, kMaxContext);
   }
   PrepareOptions options;
-  options.recipe = TRY(RecipeFromName(arguments.quant));
-  options.recipe.method = *method;
+  const bool best = arguments.method == "best";
+  options.recipe = TRY(RecipeOf(arguments));
   const std::vector<std::string>& folds = arguments.folds;
   const bool by_name = !folds.empty() && folds.front() != "auto" && folds.front() != "none";
   options.choose_folds = folds.empty() ? best : folds.front() != "none";
@@ -46,12 +75,57 @@ Result<PrepareOptions> OptionsFrom(const ConvertArguments& arguments) {
   options.work = {.threads = arguments.threads, .stop = &StopRequested()};
   options.elastic = arguments.elastic;
   options.lora = arguments.lora;
-  for (const std::string& rule : arguments.tensor_types) TRY(AddTensorTypeRule(options.recipe, rule));
   options.model.context = arguments.context;
   options.model.window = arguments.window == "mask" ? WindowForm::kMask : WindowForm::kGather;
   options.model.prefill_lengths = TRY(PrefillLengths(TRY(AskedPrefillLengths(arguments)), arguments.context));
   options.score_signature = arguments.score_signature;
   return options;
+}
+
+constexpr auto kDefaultTypes = std::to_array<std::string_view>({"int4", "int4_block128", "int4_block64", "int4_block32", "int8"});
+
+Result<SensitivityOptions> SensitivityFrom(const ConvertArguments& arguments) {
+  SensitivityOptions options;
+  std::vector<std::string> types = arguments.target_types;
+  if (types.empty()) types.assign(kDefaultTypes.begin(), kDefaultTypes.end());
+  for (const std::string& type : types) {
+    const Result<QuantSpec> spec = RuleTypeFromName(type);
+    if (!spec) return std::unexpected(WithContext(spec.error(), "--target-types"));
+    options.candidates.push_back(*spec);
+  }
+  std::string kind = arguments.sensitivity;
+  if (kind == "auto") kind = arguments.calibrate.empty() ? "weights" : "outputs";
+  const std::optional<SensitivityKind> known = SensitivityKindFromName(kind);
+  if (!known) return Fail(ErrorCode::kUsage, "--sensitivity {}: auto, weights, outputs or kl", kind);
+  options.kind = *known;
+  if (options.kind == SensitivityKind::kKl) {
+    if (arguments.sensitivity_text.empty()) return Fail(ErrorCode::kUsage, "--sensitivity kl: give a text with --sensitivity-text");
+    const std::shared_ptr<const MappedFile> file = TRY(MappedFile::Open(arguments.sensitivity_text));
+    options.text = std::string(AsText(file->bytes()));
+  }
+  return options;
+}
+
+// The containers of one model's outputs; both where none is named.
+Result<std::vector<Container>> ContainersOf(std::span<const std::filesystem::path> outputs) {
+  if (outputs.empty()) return std::vector{Container::kTask, Container::kLitertlm};
+  std::vector<Container> containers;
+  for (const std::filesystem::path& path : outputs) {
+    const std::optional<Container> container = ContainerFromPath(path);
+    if (!container) return Fail(ErrorCode::kUsage, "{}: an output ends in .task or .litertlm, or is a folder", path.string());
+    if (!std::ranges::contains(containers, *container)) containers.push_back(*container);
+  }
+  return containers;
+}
+
+Result<BudgetFit> FitTarget(const ConvertArguments& arguments, const ModelFiles& files, const PrepareOptions& options,
+                            std::span<const std::filesystem::path> outputs) {
+  BudgetRequest request;
+  request.bits_per_weight = arguments.target_bpw;
+  if (!arguments.target_size.empty()) request.bytes = TRY(ParseBytes("--target-size", arguments.target_size));
+  request.containers = TRY(ContainersOf(outputs));
+  request.sensitivity = TRY(SensitivityFrom(arguments));
+  return FitBudget(files, arguments.checkpoint, options, request);
 }
 
 // Of a text, the moments are in a file without a name: what is mapped stays readable.
@@ -135,15 +209,24 @@ void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& 
   verb.parse_complete_callback([&verb, arguments, slice, output] { PairSlicesWithOutputs(verb, slice, output, *arguments); });
   verb.add_option("--elastic", arguments->elastic, "more sizes over the same weight bytes, each inside --slice: e2b,E2.98B,FILE.json")
       ->delimiter(',');
-  verb.add_option("--quant", arguments->quant, "f32, f16, dynamic_int8, dynamic_int4 or dynamic_int4_block32, 64, 128")
-      ->capture_default_str();
+  CLI::Option* quant =
+      verb.add_option("--quant", arguments->quant, "f32, f16, dynamic_int8, dynamic_int4, dynamic_int4_block32, 64, 128, or RECIPE.toml")
+          ->capture_default_str();
+  quant->each([arguments](const std::string&) { arguments->quant_given = true; });
+  verb.add_option("--target-size", arguments->target_size,
+                  "of the file at most, 2.2G: every weight gets the type that serves the model best; --tensor-type pins");
+  verb.add_option("--target-bpw", arguments->target_bpw, "the same, as bits of the file for each parameter: 4.6");
+  verb.add_option("--target-types", arguments->target_types, "to choose from; default: int4, int4_block128, 64, 32, int8")->delimiter(',');
+  verb.add_option(
+      "--sensitivity", arguments->sensitivity,
+      "what the choice goes by: weights, outputs (needs --calibrate), kl (one weight after the other rounded and run), or auto");
+  verb.add_option("--sensitivity-text", arguments->sensitivity_text, "for --sensitivity kl");
   verb.add_option("--tensor-type", arguments->tensor_types,
                   "REGEX=TYPE (f32, f16, int8, int4, int4_block32) for matching weights; repeatable, the last match wins");
   verb.add_option("--lora", arguments->lora, "folder of a PEFT adapter to merge into the weights");
   verb.add_option("--method", arguments->method,
                   "how weights are rounded: absmax, clip (least squared error), gptq (errors made up for; needs --calibrate), or best "
-                  "(folds and gptq)")
-      ->capture_default_str();
+                  "(folds and gptq); default: what RECIPE.toml says, else absmax");
   verb.add_option("--calibrate", arguments->calibrate,
                   "a text or .jsonl to measure the inputs of all matrices with, or what `taskpress calibrate` made of one");
   verb.add_option("--calibration-tokens", arguments->calibration_tokens, "of the text, at most")->capture_default_str();
@@ -161,41 +244,122 @@ void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& 
   verb.add_flag("--json", arguments->json, "one JSON document");
 }
 
+namespace {
+
+// A size says how the weights are stored, so nothing else may.
+Status CheckTarget(const ConvertArguments& arguments) {
+  if (!HasTarget(arguments)) {
+    if (!arguments.target_types.empty() || arguments.sensitivity != "auto" || !arguments.sensitivity_text.empty())
+      return Fail(ErrorCode::kUsage, "--target-types, --sensitivity and --sensitivity-text go with --target-size or --target-bpw");
+    return {};
+  }
+  if (!arguments.target_size.empty() && arguments.target_bpw != 0)
+    return Fail(ErrorCode::kUsage, "--target-size and --target-bpw: one of them");
+  if (!arguments.target_size.empty() && TRY(ParseBytes("--target-size", arguments.target_size)) == 0)
+    return Fail(ErrorCode::kUsage, "--target-size {}: nothing fits", arguments.target_size);
+  if (!std::isfinite(arguments.target_bpw) || arguments.target_bpw < 0 || arguments.target_bpw > 64)
+    return Fail(ErrorCode::kUsage, "--target-bpw {}: bits for each parameter, such as 4.6", arguments.target_bpw);
+  if (arguments.quant_given)
+    return Fail(ErrorCode::kUsage, "--quant {}: a size chooses the types itself; pin those of some weights with --tensor-type",
+                arguments.quant);
+  return {};
+}
+
+// [slices][outputs]
+std::vector<std::vector<std::filesystem::path>> OutputPaths(const ConvertArguments& arguments, const std::vector<std::string>& slices) {
+  std::vector<std::vector<std::filesystem::path>> paths(slices.size());
+  const bool several = slices.size() > 1;
+  for (size_t i = 0; i < arguments.outputs.size(); ++i) {
+    const size_t job = several ? arguments.slice_of_output[i] - 1 : 0;
+    std::string name = NameOfCheckpoint(arguments.checkpoint);
+    if (several) name += "-" + std::filesystem::path(slices[job]).stem().string();
+    AddOutputPaths(arguments.outputs[i], name, paths[job]);
+  }
+  return paths;
+}
+
+}  // namespace
+
 Result<PreparedJobs> PrepareJobs(const ConvertArguments& arguments) {
   TRY(CheckPairs(arguments));
+  TRY(CheckTarget(arguments));
   PrepareOptions options = TRY(OptionsFrom(arguments));
   PreparedJobs prepared;
   prepared.files = TRY(OpenModelFiles(arguments.checkpoint));
   prepared.slices = arguments.slices;
   if (prepared.slices.empty()) prepared.slices.emplace_back(kWholeModel);
-  for (const std::string& slice : prepared.slices) {
-    options.slice = slice;
-    options.calibration = TRY(CalibrationOf(arguments, *prepared.files, slice));
-    prepared.models.push_back(TRY(PrepareModel(*prepared.files, arguments.checkpoint, options)));
+  std::vector<std::vector<std::filesystem::path>> outputs = OutputPaths(arguments, prepared.slices);
+  for (size_t i = 0; i < prepared.slices.size(); ++i) {
+    PrepareOptions own = options;
+    own.slice = prepared.slices[i];
+    own.calibration = TRY(CalibrationOf(arguments, *prepared.files, own.slice));
+    if (HasTarget(arguments)) {
+      prepared.budgets.push_back(TRY(FitTarget(arguments, *prepared.files, own, outputs[i])));
+      own.recipe = prepared.budgets.back().recipe;
+    }
+    prepared.models.push_back(TRY(PrepareModel(*prepared.files, arguments.checkpoint, own)));
     if (!arguments.calibrate.empty()) prepared.models.back().inputs.emplace_back(arguments.calibrate);
+    if (IsRecipeFile(arguments)) prepared.models.back().inputs.emplace_back(arguments.quant);
+    if (!arguments.sensitivity_text.empty()) prepared.models.back().inputs.emplace_back(arguments.sensitivity_text);
   }
-  for (const PreparedModel& model : prepared.models) prepared.jobs.push_back({.model = &model, .outputs = {}});
-  const bool several = prepared.slices.size() > 1;
-  for (size_t i = 0; i < arguments.outputs.size(); ++i) {
-    const size_t job = several ? arguments.slice_of_output[i] - 1 : 0;
-    std::string name = NameOfCheckpoint(arguments.checkpoint);
-    if (several) name += "-" + std::filesystem::path(prepared.slices[job]).stem().string();
-    AddOutputPaths(arguments.outputs[i], name, prepared.jobs[job].outputs);
-  }
+  for (size_t i = 0; i < prepared.models.size(); ++i)
+    prepared.jobs.push_back({.model = &prepared.models[i], .outputs = std::move(outputs[i])});
   return prepared;
 }
 
+std::string BudgetText(const PreparedJobs& prepared) {
+  std::string text;
+  for (size_t i = 0; i < prepared.budgets.size(); ++i) {
+    const BudgetFit& budget = prepared.budgets[i];
+    text += Format("{}: {} of {} bytes; estimated harm {:.4g}, of any mix at least {:.4g}; {} plans\n", prepared.slices[i], budget.bytes,
+                   budget.target, budget.cost, budget.bound, budget.plans);
+  }
+  return text;
+}
+
+OrderedJson BudgetJson(const BudgetFit& budget) {
+  OrderedJson weights = OrderedJson::array();
+  for (size_t i = 0; i < budget.weights.size(); ++i) {
+    const WeightCosts& weight = budget.weights[i];
+    OrderedJson candidates = OrderedJson::array();
+    for (const CandidateCost& candidate : weight.candidates) {
+      candidates.push_back(
+          {{"type", NameOf(candidate.spec)}, {"bytes", candidate.bytes}, {"error", candidate.error}, {"cost", candidate.cost}});
+    }
+    weights.push_back({{"name", weight.name},
+                       {"class", NameOf(weight.quant_class)},
+                       {"type", NameOf(weight.candidates[budget.chosen[i]].spec)},
+                       {"candidates", std::move(candidates)}});
+  }
+  return {{"target_bytes", budget.target}, {"bytes", budget.bytes}, {"cost", budget.cost},
+          {"bound", budget.bound},         {"plans", budget.plans}, {"weights", std::move(weights)}};
+}
+
 Result<uint64_t> ParseBytes(std::string_view option, const std::string& text) {
+  const auto refused = Fail(ErrorCode::kUsage, "{} {}: a number of bytes, or 256M, 1G, 2.2G", option, text);
   uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit(end, text.data() + text.size());
+  const char* const last = text.data() + text.size();
+  auto [end, error] = std::from_chars(text.data(), last, value);
+  if (error != std::errc()) return refused;
+  uint64_t fraction = 0;
+  uint64_t scale = 1;
+  if (end != last && *end == '.') {
+    const char* digits = end + 1;
+    const std::from_chars_result read = std::from_chars(digits, last, fraction);
+    end = read.ptr;
+    if (read.ec != std::errc() || end - digits > 6) return refused;  // a millionth of 1G is below a block on a disk
+    for (; digits != end; ++digits) scale *= 10;
+  }
+  const std::string_view unit(end, last);
   int shift = -1;
-  if (unit.empty()) shift = 0;
+  if (unit.empty() && scale == 1) shift = 0;
   if (unit == "K" || unit == "k") shift = 10;
   if (unit == "M" || unit == "m") shift = 20;
   if (unit == "G" || unit == "g") shift = 30;
-  const std::optional<uint64_t> bytes = shift < 0 ? std::nullopt : CheckedMul(value, uint64_t{1} << shift);
-  if (error != std::errc() || !bytes) return Fail(ErrorCode::kUsage, "{} {}: a number of bytes, or 256M, 1G", option, text);
+  if (shift < 0) return refused;
+  const std::optional<uint64_t> whole = CheckedMul(value, uint64_t{1} << shift);
+  const std::optional<uint64_t> bytes = whole ? CheckedAdd(*whole, (fraction << shift) / scale) : std::nullopt;
+  if (!bytes) return refused;
   return *bytes;
 }
 
@@ -215,17 +379,24 @@ std::vector<std::pair<std::string, std::string>> RecordedOptions(const ConvertAr
     elastic += (elastic.empty() ? "" : ",") + std::filesystem::path(size).filename().string();
   std::string folds;
   for (const std::string& name : arguments.folds) folds += (folds.empty() ? "" : ",") + name;
-  return {{"quant", arguments.quant},
-          {"elastic", elastic},
-          {"tensor-type", rules},
-          {"method", arguments.method},
-          {"folds", folds},
-          {"calibration-tokens", arguments.calibrate.empty() ? "" : std::to_string(arguments.calibration_tokens)},
-          {"window", arguments.window},
-          {"context", std::to_string(arguments.context)},
-          {"prefill", arguments.prefill},
-          {"modalities", arguments.modalities},
-          {"score-signature", arguments.score_signature ? "true" : "false"}};
+  const std::string quant = IsRecipeFile(arguments) ? std::filesystem::path(arguments.quant).filename().string() : arguments.quant;
+  const std::string method = arguments.method.empty() && !IsRecipeFile(arguments) ? "absmax" : arguments.method;
+  std::vector<std::pair<std::string, std::string>> recorded = {
+      {"quant", HasTarget(arguments) ? "" : quant},
+      {"elastic", elastic},
+      {"tensor-type", rules},
+      {"method", method},
+      {"folds", folds},
+      {"calibration-tokens", arguments.calibrate.empty() ? "" : std::to_string(arguments.calibration_tokens)},
+      {"window", arguments.window},
+      {"context", std::to_string(arguments.context)},
+      {"prefill", arguments.prefill},
+      {"modalities", arguments.modalities},
+      {"score-signature", arguments.score_signature ? "true" : "false"}};
+  if (!arguments.target_size.empty()) recorded.emplace_back("target-size", arguments.target_size);
+  if (arguments.target_bpw != 0) recorded.emplace_back("target-bpw", Format("{}", arguments.target_bpw));
+  if (HasTarget(arguments)) recorded.emplace_back("sensitivity", arguments.sensitivity);
+  return recorded;
 }
 
 }  // namespace taskpress

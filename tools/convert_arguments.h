@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "converter/conversion_plan.h"
+#include "converter/fit_budget.h"
 #include "converter/model_files.h"
 #include "converter/prepare.h"
 #include "tools/command.h"
@@ -22,11 +23,17 @@ struct ConvertArguments {
   std::vector<std::string> slices;
   std::vector<std::string> elastic;
   std::vector<size_t> slice_of_output;  // [outputs] index into slices
-  std::string quant = "dynamic_int4";
+  std::string quant = "dynamic_int4";   // a named recipe, or a file FILE.toml
+  bool quant_given = false;
   std::vector<std::string> tensor_types;
-  std::string method = "absmax";
+  std::string method;     // empty: what the recipe file says, absmax for named recipes
   std::string calibrate;  // a text, or a calibration file
   int64_t calibration_tokens = 8192;
+  std::string target_size;                // of each file, "2.2G"; the types are chosen for it
+  double target_bpw = 0;                  // the same, as bits for each parameter
+  std::vector<std::string> target_types;  // to choose from
+  std::string sensitivity = "auto";
+  std::string sensitivity_text;
   std::vector<std::string> folds;  // "none", "auto", or names; empty: as the method has it
   std::string window = "gather";
   std::string lora;
@@ -48,10 +55,15 @@ struct PreparedJobs {
   std::vector<std::string> slices;    // [models]
   std::vector<PreparedModel> models;  // one per slice
   std::vector<BundleJob> jobs;        // [models]
+  std::vector<BudgetFit> budgets;     // [models] where a size was asked for; else empty
 };
 Result<PreparedJobs> PrepareJobs(const ConvertArguments& arguments);
 
-// "1G", "256M", "300000000". kUsage.
+// What a size came to, one a model. Empty where none was asked for.
+std::string BudgetText(const PreparedJobs& prepared);
+OrderedJson BudgetJson(const BudgetFit& budget);
+
+// "1G", "2.2G", "256M", "300000000"; a fraction of a byte is dropped. kUsage.
 Result<uint64_t> ParseBytes(std::string_view option, const std::string& text);
 // The same; kUsage below kLeastMemoryLimit, too.
 Result<uint64_t> ParseMemoryLimit(const std::string& text);

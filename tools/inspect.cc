@@ -1,7 +1,11 @@
+#include <algorithm>
 #include <iostream>
 #include <map>
 #include <memory>
+#include <sstream>
 
+#include "quantizer/recipe_file.h"
+#include "quantizer/resolved_recipe.h"
 #include "runtime/bundle_model.h"
 #include "runtime/plan_report.h"
 #include "schema/base/hash.h"
@@ -16,6 +20,7 @@ struct InspectArguments {
   bool tensors = false;
   bool hash = false;
   bool plan = false;
+  bool recipe = false;
   bool json = false;
 };
 
@@ -117,6 +122,7 @@ struct Inspection {
   OrderedJson tensors = OrderedJson::array();
   OrderedJson metadata = OrderedJson::object();
   int64_t parameters = 0;
+  std::vector<RecipeLine> recipe;
   std::string text;
 };
 
@@ -134,12 +140,28 @@ Status InspectPlan(const Graph& graph, const Signature& signature, Inspection& o
   return {};
 }
 
+// Bundles of other makers have none; one that cannot be read is worth a warning, the rest of the bundle is still of interest.
+void InspectRecipe(const Graph& graph, Inspection& out) {
+  const auto found = std::ranges::find(graph.metadata, "taskpress.recipe", &std::pair<std::string, std::string>::first);
+  if (found == graph.metadata.end()) return;
+  Result<std::vector<RecipeLine>> lines = ParseResolvedRecipe(found->second);
+  if (!lines) {
+    std::cerr << "warning: " << lines.error().message << "\n";
+    return;
+  }
+  out.recipe = *std::move(lines);
+  out.text += "    recipe\n";
+  std::istringstream summary(RecipeSummary(out.recipe));
+  for (std::string line; std::getline(summary, line);) out.text += "    " + line + "\n";
+}
+
 Status InspectModel(const InspectArguments& arguments, const Section& section, Inspection& out) {
   Result<Graph> graph = ReadTflite(section.bytes);
   if (!graph) return std::unexpected(WithContext(std::move(graph).error(), Format("section \"{}\"", section.name)));
   const WeightSums sums = SumWeights(*graph);
   out.parameters += sums.parameters;
   out.text += Format("    {} parameters in {} bytes, {} signatures\n", sums.parameters, sums.bytes, graph->signatures.size());
+  InspectRecipe(*graph, out);
   for (const Signature& signature : graph->signatures) {
     const Subgraph& subgraph = graph->subgraphs[static_cast<size_t>(signature.subgraph)];
     const OrderedJson inputs = SideJson(*graph, signature, signature.inputs);
@@ -212,6 +234,12 @@ Result<ExitStatus> Inspect(const InspectArguments& arguments) {
   }
   const OrderedJson sizes = InspectSizes(bundle, out);
   const OrderedJson loaders = Loaders(bundle);
+  if (arguments.recipe) {
+    if (out.recipe.empty())
+      return Fail(ErrorCode::kRecipeUnmatched, "{}: the bundle does not say how its weights were stored", arguments.file);
+    std::cout << FormatRecipeFile(TRY(RecipeFromLines(arguments.file, out.recipe)));
+    return ExitStatus::kOk;
+  }
   if (!arguments.json) {
     std::cout << Format("{}: {}{}, {} bytes, {} sections\n{}", arguments.file, NameOf(bundle.container),
                         bundle.version.empty() ? "" : " " + bundle.version, bundle.file_size, bundle.sections.size(), out.text);
@@ -226,6 +254,7 @@ Result<ExitStatus> Inspect(const InspectArguments& arguments) {
       {"signatures", out.signatures},          {"parameters", out.parameters}, {"metadata", out.metadata}};
   if (!bundle.sizes.empty()) document["sizes"] = sizes;
   if (arguments.tensors) document["tensors"] = out.tensors;
+  if (!out.recipe.empty()) document["weights"] = RecipeJson(out.recipe);
   document["loaders"] = loaders;
   document["warnings"] = bundle.warnings;
   PrintJson("inspect", document);
@@ -241,7 +270,8 @@ Verb AddInspect(CLI::App& app) {
   verb->add_flag("--tensors", arguments->tensors, "list every weight");
   verb->add_flag("--hash", arguments->hash, "SHA-256 of every section");
   verb->add_flag("--plan", arguments->plan, "how many steps the fast kernels make of each signature, by pass");
-  verb->add_flag("--json", arguments->json, "one JSON document");
+  CLI::Option* recipe = verb->add_flag("--recipe", arguments->recipe, "print how the weights were stored, as a file for convert --quant");
+  verb->add_flag("--json", arguments->json, "one JSON document")->excludes(recipe);
   verb->footer("Example:\n  taskpress inspect gemma.litertlm --tensors");
   return {verb, [arguments] { return Inspect(*arguments); }};
 }

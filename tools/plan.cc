@@ -3,35 +3,33 @@
 #include <iostream>
 
 #include "converter/planner.h"
+#include "quantizer/resolved_recipe.h"
 
 namespace taskpress {
 namespace {
 
-// In the bundle: values, and a float32 scale per row where they are quantized.
-uint64_t StoredBytes(const BundleWeight& weight) {
-  return weight.rows->size() + (weight.spec.is_quantized() ? static_cast<uint64_t>(weight.num_rows) * sizeof(float) : 0);
-}
-
 std::string Bytes(uint64_t bytes) { return Format("{} bytes ({:.2f} GB)", bytes, static_cast<double>(bytes) * 1e-9); }
 
 void PrintTensors(const PreparedModel& model) {
-  std::cout << Format("{:52} {:>9} {:>9} {:>6} {:>6} {:>14}\n", "tensor", "rows", "columns", "source", "type", "bytes");
+  std::cout << Format("{:52} {:>9} {:>9} {:>6} {:>13} {:>14}\n", "tensor", "rows", "columns", "source", "type", "bytes");
   uint64_t total = 0;
   for (const BundleWeight& weight : model.weights) {
     const uint64_t bytes = StoredBytes(weight);
     total += bytes;
-    std::cout << Format("{:52} {:9} {:9} {:>6} {:>6} {:14}\n", weight.name, weight.num_rows, weight.columns, NameOf(weight.source_type),
+    std::cout << Format("{:52} {:9} {:9} {:>6} {:>13} {:14}\n", weight.name, weight.num_rows, weight.columns, NameOf(weight.source_type),
                         NameOf(weight.spec), bytes);
   }
-  std::cout << Format("{:52} {:>48}\n", "all matrices and tables", total);
+  std::cout << Format("{:52} {:>55}\n", "all matrices and tables", total);
 }
 
-void Print(const PreparedJobs& prepared, const Forecast& forecast) {
+Status Print(const PreparedJobs& prepared, const Forecast& forecast) {
   for (size_t i = 0; i < prepared.models.size(); ++i) {
     const PreparedModel& model = prepared.models[i];
     std::cout << Format("slice {}: {} parameters, {} effective\n", prepared.slices[i], model.parameters.text, model.parameters.effective);
     PrintTensors(model);
+    std::cout << "recipe\n" << RecipeSummary(TRY(ParseResolvedRecipe(model.resolved_recipe)));
   }
+  std::cout << BudgetText(prepared);
   for (const OutputForecast& output : forecast.outputs) {
     std::cout << Format("{}: {} bytes, not written\n", output.path.string(), output.bytes);
     for (const SectionForecast& section : output.sections) {
@@ -51,6 +49,7 @@ void Print(const PreparedJobs& prepared, const Forecast& forecast) {
     std::cout << Format("{:6} {}: {} of {}  ({})\n", limit.holds() ? "ok" : "BREAKS", limit.rule, limit.found, limit.limit,
                         forecast.outputs[limit.output].path.filename().string());
   }
+  return {};
 }
 
 OrderedJson TensorsJson(const PreparedModel& model) {
@@ -81,7 +80,7 @@ OrderedJson OutputsJson(const PreparedJobs& prepared, const Forecast& forecast) 
   return outputs;
 }
 
-void PrintAsJson(std::string_view verb, const ConvertArguments& arguments, const PreparedJobs& prepared, const Forecast& forecast) {
+Status PrintAsJson(std::string_view verb, const ConvertArguments& arguments, const PreparedJobs& prepared, const Forecast& forecast) {
   OrderedJson limits = OrderedJson::array();
   for (const LoaderLimit& limit : forecast.limits) {
     limits.push_back({{"path", forecast.outputs[limit.output].path.string()},
@@ -94,12 +93,14 @@ void PrintAsJson(std::string_view verb, const ConvertArguments& arguments, const
   for (const PreparedModel& model : prepared.models) {
     for (const std::string& note : model.notes) notes.push_back(note);
   }
+  const std::vector<RecipeLine> recipe = TRY(ParseResolvedRecipe(prepared.models.front().resolved_recipe));
   OrderedJson document{{"dry_run", true},
                        {"outputs", OutputsJson(prepared, forecast)},
                        {"tensors", TensorsJson(prepared.models.front())},
                        {"parameters", prepared.models.front().parameters.text},
                        {"slice", prepared.slices.front()},
-                       {"recipe", arguments.quant},
+                       {"recipe", prepared.budgets.empty() ? arguments.quant : "budget"},
+                       {"weights", RecipeJson(recipe)},
                        {"source_bytes", forecast.source_bytes},
                        {"disk_bytes", forecast.disk_bytes},
                        {"peak_anonymous_bytes", forecast.peak_anonymous_bytes},
@@ -107,6 +108,7 @@ void PrintAsJson(std::string_view verb, const ConvertArguments& arguments, const
                        {"tokenizer_bytes", forecast.tokenizer_bytes},
                        {"limits", std::move(limits)},
                        {"notes", std::move(notes)}};
+  if (!prepared.budgets.empty()) document["budget"] = BudgetJson(prepared.budgets.front());
   if (forecast.time) {
     document["seconds"] = forecast.time->total_s;
     document["stages"] = {{"make", forecast.time->make_s},
@@ -115,6 +117,7 @@ void PrintAsJson(std::string_view verb, const ConvertArguments& arguments, const
                           {"prove", forecast.time->prove_s}};
   }
   PrintJson(verb, std::move(document));
+  return {};
 }
 
 struct PlanArguments {
@@ -148,7 +151,7 @@ Result<ExitStatus> PrintPlan(std::string_view verb, const ConvertArguments& argu
                                 .measure_time = true,
                                 .work = {.threads = arguments.threads, .stop = &StopRequested()}};
   const Forecast forecast = TRY(MakeForecast(prepared.jobs, options));
-  arguments.json ? PrintAsJson(verb, arguments, prepared, forecast) : Print(prepared, forecast);
+  TRY(arguments.json ? PrintAsJson(verb, arguments, prepared, forecast) : Print(prepared, forecast));
   return ExitStatus::kOk;
 }
 

@@ -40,6 +40,7 @@ nlohmann-json3-dev
 libssl-dev
 zlib1g-dev
 libre2-dev 2024
+libtomlplusplus-dev 3.3
 libbenchmark-dev
 clang-format-19
 END

@@ -59,12 +59,32 @@ TEST(RecipeTest, SpellingsOfOtherToolsMeanTheSameRecipe) {
                                     {"int8", "dynamic_int8"},
                                     {"q8", "dynamic_int8"},
                                     {"dynamic_wi4_b32_afp32", "dynamic_int4_block32"},
+                                    {"dynamic_wi4b32_afp32", "dynamic_int4_block32"},
+                                    {"dynamic_wi4b64_afp32", "dynamic_int4_block64"},
+                                    {"dynamic_wi4b128_afp32", "dynamic_int4_block128"},
                                     {"int4_block64", "dynamic_int4_block64"},
                                     {"dynamic_wi4_b128_afp32", "dynamic_int4_block128"}}) {
     EXPECT_EQ(RecipeFromName(alias)->name, name);
   }
   EXPECT_THAT(RecipeNames(), ElementsAre("f32", "f16", "dynamic_int8", "dynamic_int4", "dynamic_int4_block32", "dynamic_int4_block64",
                                          "dynamic_int4_block128"));
+}
+
+TEST(RecipeTest, NamesOfOthersComeWithWhatTheyWereTakenFor) {
+  EXPECT_EQ(RecipeFromName("q4")->note,
+            "q4 is dynamic_int4: int4, one scale per row of each matrix and table, inputs rounded to int8 as they come");
+  EXPECT_THAT(RecipeFromName("dynamic_wi4b32_afp32")->note, HasSubstr("one scale per 32 columns of a matrix, tables one per row"));
+  for (const std::string_view name : RecipeNames()) EXPECT_EQ(RecipeFromName(name)->note, "") << name;
+}
+
+TEST(RecipeTest, ClassesHaveNamesAndShortNames) {
+  for (int i = 0; i <= static_cast<int>(QuantClass::kSmall); ++i) {
+    EXPECT_EQ(QuantClassFromName(NameOf(static_cast<QuantClass>(i))), static_cast<QuantClass>(i));
+  }
+  EXPECT_EQ(QuantClassFromName("ffn"), QuantClass::kFeedForward);
+  EXPECT_EQ(QuantClassFromName("ple"), QuantClass::kPerLayerEmbedding);
+  EXPECT_EQ(QuantClassFromName("heads"), std::nullopt);
+  EXPECT_EQ(QuantClassFromName(""), std::nullopt);
 }
 
 TEST(RecipeTest, AnUnknownNameIsRefusedWithTheNearestKnownOne) {
@@ -130,10 +150,11 @@ TEST(RecipeTest, BrokenTensorTypeRulesAreRefused) {
     std::string_view rule;
     std::string_view message;
   };
-  for (const Lie& lie : {Lie{"", "not REGEX=TYPE"}, Lie{"down_proj", "not REGEX=TYPE"}, Lie{"=int8", "not REGEX=TYPE"},
-                         Lie{"down_proj=", "unknown type \"\""}, Lie{"down_proj=int5", "did you mean int8?"},
-                         Lie{"down_proj=int44", "did you mean int4?"}, Lie{"(down_proj=int8", "missing )"}, Lie{"*a=int8", "no argument"},
-                         Lie{"[z-a]=int8", "character class range"}, Lie{"(a)\\1=int8", "escape"}, Lie{"(?=a)x=int8", "(?="}}) {
+  for (const Lie& lie :
+       {Lie{"", "not REGEX=TYPE"}, Lie{"down_proj", "not REGEX=TYPE"}, Lie{"=int8", "not REGEX=TYPE"},
+        Lie{"down_proj=", "unknown type \"\""}, Lie{"down_proj=int5", "did you mean int8?"}, Lie{"down_proj=int44", "did you mean int4?"},
+        Lie{"embed=int2", "int2 is not written"}, Lie{"(down_proj=int8", "missing )"}, Lie{"*a=int8", "no argument"},
+        Lie{"[z-a]=int8", "character class range"}, Lie{"(a)\\1=int8", "escape"}, Lie{"(?=a)x=int8", "(?="}}) {
     Recipe recipe = MakeRecipe("dynamic_int4");
     const Status added = AddTensorTypeRule(recipe, lie.rule);
     ASSERT_FALSE(added.has_value()) << lie.rule;
