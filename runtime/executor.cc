@@ -1,13 +1,19 @@
 #include "runtime/executor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <map>
 
 #include "runtime/kernels/native/in_place_fully_connected.h"
 #include "runtime/kernels/native/narrow_matmul.h"
 #include "runtime/kernels/native/native.h"
+#include "runtime/kernels/native/packed_fully_connected.h"
 #include "runtime/kernels/op_shapes.h"
 #include "runtime/kernels/reference/reference.h"
+#include "runtime/passes/fit_storages.h"
+#include "runtime/passes/step_groups.h"
+#include "runtime/row_region.h"
 #include "runtime/xnnpack_kernels.h"
 
 namespace taskpress {
@@ -37,11 +43,11 @@ class ExecutorBuilder {
 
   Result<Executor> Build(Plan plan) {
     plan_ = std::move(plan);
-    TRY(AllocateArena());
+    TRY(GroupAndAllocate());
     TRY(BindTensors());
     // Views have no step, but their shapes must be right all the same.
     for (const int32_t op : plan_.elided) TRY(MakeReferenceStep(ContextOf(op)));
-    for (const int32_t op : plan_.ops) TRY(AddSteps(op));
+    for (const StepGroup& group : groups_) TRY(AddGroup(group));
     TRY(BindWorkspace());
     for (const Plan::CopyBack& copy : plan_.copy_backs) {
       const ByteSpan bytes = externals_[static_cast<size_t>(copy.external)].bytes;
@@ -53,9 +59,12 @@ class ExecutorBuilder {
  private:
   BoundTensor& TensorAt(TensorId id) { return executor_.tensors_[static_cast<size_t>(id)]; }
   bool fast() const { return shared_.kernels() != Kernels::kReference; }
-  bool packs() const { return shared_.kernels() == Kernels::kXnnpack || shared_.kernels() == Kernels::kStreamed; }
+  bool fuses() const { return shared_.kernels() == Kernels::kFast; }
+  bool packs() const { return fast() && shared_.kernels() != Kernels::kInPlace; }
 
-  Status AllocateArena();
+  Status GroupAndAllocate();
+  Status AllocateArena(const std::vector<Storage>& copies);
+  bool ReadsCodes(const Op& op) const;
   std::vector<bool> FindConstantsReadByVectorLoops() const;
   bool ReadsHalves(const Op& op, size_t input) const;
   const RowSource* StreamedRows(const Op& op, size_t input) const;
@@ -63,6 +72,9 @@ class ExecutorBuilder {
   Status BindTensors();
   Status BindTensor(TensorId id, bool padded);
   OpContext ContextOf(int32_t op);
+  Status AddGroup(const StepGroup& group);
+  Status AddAttention(const StepGroup& group, const AttentionGroup& attention);
+  Status AddRows(const StepGroup& group, const RowGroup& rows);
   Status AddSteps(int32_t op);
   Result<StepPtr> MakeOpStep(const OpContext& context, KernelKind& kind) const;
   void AddStep(StepPtr step, StepInfo info);
@@ -74,20 +86,65 @@ class ExecutorBuilder {
   std::span<const ExternalBuffer> externals_;
   const ArenaMaker& make_arena_;
   Plan plan_;
+  std::vector<StepGroup> groups_;
+  std::vector<bool> local_storages_;  // [storages] in the scratch memory of a row region
+  std::map<TensorId, MaskRanges*> ranges_of_mask_;
   std::vector<QuantizedInputPlan> quantized_plans_;
+  std::vector<bool> filled_by_region_;  // [quantized_plans_]
   std::vector<QuantizedInput> quantized_;
   std::vector<int32_t> quantized_of_op_;  // [ops] index into quantized_, kNone
   ArenaLayout layout_;
   Executor executor_;
 };
 
-Status ExecutorBuilder::AllocateArena() {
+// Whether nothing but the int8 copy of its input is read: XNNPACK takes the weights as they are.
+bool ExecutorBuilder::ReadsCodes(const Op& op) const {
+  if (op.kind != OpKind::kFullyConnected) return false;
+  const Tensor& weights = subgraph_.tensors[static_cast<size_t>(op.inputs[1])];
+  if (!weights.is_constant() || !HasIntegerWeights(weights.type) || weights.quantization == kNone) return false;
+  const Quantization& quantization = graph_.quantizations[static_cast<size_t>(weights.quantization)];
+  if (quantization.scales == nullptr || quantization.scales->view().empty()) return false;
+  const std::span<const float> scales = ScalesOf(quantization);
+  return static_cast<int64_t>(scales.size()) == weights.shape[0] &&
+         std::ranges::all_of(scales, [](float scale) { return std::isnormal(scale) && scale > 0.0F; });
+}
+
+Status ExecutorBuilder::GroupAndAllocate() {
+  if (packs()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_, fuses());
   quantized_of_op_.assign(subgraph_.ops.size(), kNone);
-  const size_t first_copy = plan_.storages.size();
-  if (packs()) quantized_plans_ = PlanQuantizedInputs(subgraph_, plan_);
-  for (const QuantizedInputPlan& input : quantized_plans_) {
-    plan_.storages.push_back({.bytes = QuantizedInputBytes(input), .first = input.ops.front(), .last = input.ops.back()});
+  for (size_t i = 0; i < quantized_plans_.size(); ++i) {
+    for (const int32_t op : quantized_plans_[i].ops) quantized_of_op_[static_cast<size_t>(op)] = static_cast<int32_t>(i);
   }
+  std::vector<Storage> copies;
+  for (const QuantizedInputPlan& input : quantized_plans_) {
+    copies.push_back({.bytes = QuantizedInputBytes(input), .first = input.ops.front(), .last = input.ops.back()});
+  }
+  filled_by_region_.assign(quantized_plans_.size(), false);
+  if (fuses()) {
+    groups_ = GroupSteps(graph_, subgraph_, plan_, quantized_plans_, shared_.disabled_passes());
+    std::vector<bool> reads_codes(subgraph_.ops.size());
+    for (const int32_t index : plan_.ops) {
+      const auto i = static_cast<size_t>(index);
+      reads_codes[i] = quantized_of_op_[i] != kNone && ReadsCodes(subgraph_.ops[i]);
+    }
+    for (const StepGroup& group : groups_) {
+      const RowGroup* rows = std::get_if<RowGroup>(&group.fused);
+      for (const int32_t copy : rows == nullptr ? std::span<const int32_t>() : std::span(rows->quantized_inputs)) {
+        filled_by_region_[static_cast<size_t>(copy)] = true;
+        copies[static_cast<size_t>(copy)].first = group.ops.front();
+      }
+    }
+    local_storages_ = FitStorages(subgraph_, groups_, quantized_plans_, reads_codes, plan_);
+  } else {
+    for (const int32_t op : plan_.ops) groups_.push_back({.ops = {op}, .fused = {}});
+    local_storages_.assign(plan_.storages.size(), false);
+  }
+  return AllocateArena(copies);
+}
+
+Status ExecutorBuilder::AllocateArena(const std::vector<Storage>& copies) {
+  const size_t first_copy = plan_.storages.size();
+  plan_.storages.insert(plan_.storages.end(), copies.begin(), copies.end());
   layout_ = TRY(LayOutArena(plan_.storages));
   if (make_arena_) {
     executor_.arena_ = TRY(make_arena_(layout_.bytes));
@@ -97,9 +154,10 @@ Status ExecutorBuilder::AllocateArena() {
   }
   for (size_t i = 0; i < quantized_plans_.size(); ++i) {
     const QuantizedInputPlan& input = quantized_plans_[i];
-    for (const int32_t op : input.ops) quantized_of_op_[static_cast<size_t>(op)] = static_cast<int32_t>(i);
-    quantized_.push_back(
-        {.memory = executor_.arena_.data() + layout_.offsets[first_copy + i], .rows = input.rows, .columns = input.columns});
+    quantized_.push_back({.memory = executor_.arena_.data() + layout_.offsets[first_copy + i],
+                          .rows = input.rows,
+                          .columns = input.columns,
+                          .packed = input.packed});
   }
   return {};
 }
@@ -207,6 +265,10 @@ Status ExecutorBuilder::BindTensor(TensorId id, bool padded) {
       return {};
     }
     case Placement::Kind::kArena:
+      if (local_storages_[static_cast<size_t>(placement.index)]) {
+        bound.local_storage = placement.index;
+        bound.local_offset = static_cast<int64_t>(placement.offset / sizeof(float));
+      }
       bound.writable = executor_.arena_.data() + layout_.offsets[static_cast<size_t>(placement.index)] + placement.offset;
       break;
     case Placement::Kind::kExternal:
@@ -236,10 +298,49 @@ OpContext ExecutorBuilder::ContextOf(int32_t index) {
   return context;
 }
 
+Status ExecutorBuilder::AddGroup(const StepGroup& group) {
+  if (const auto* attention = std::get_if<AttentionGroup>(&group.fused)) return AddAttention(group, *attention);
+  if (const auto* rows = std::get_if<RowGroup>(&group.fused)) return AddRows(group, *rows);
+  return AddSteps(group.ops.front());
+}
+
+Status ExecutorBuilder::AddAttention(const StepGroup& group, const AttentionGroup& attention) {
+  for (const int32_t op : group.ops) TRY(MakeReferenceStep(ContextOf(op)));  // checks the shapes
+  MaskRanges*& ranges = ranges_of_mask_[plan_.values[static_cast<size_t>(attention.mask)]];
+  if (ranges == nullptr) {
+    ranges = executor_.mask_ranges_.emplace_back(std::make_unique<MaskRanges>()).get();
+    AddStep(MakeMaskRanges(attention, TensorAt(attention.mask), *ranges),
+            {.op = group.ops.front(), .name = "MASK_RANGES", .kernel = KernelKind::kNative});
+  }
+  const AttentionTensors tensors{.queries = &TensorAt(attention.queries),
+                                 .keys = &TensorAt(attention.keys),
+                                 .values = &TensorAt(attention.values),
+                                 .positions = attention.positions == kNone ? nullptr : &TensorAt(attention.positions),
+                                 .mask = &TensorAt(attention.mask),
+                                 .out = &TensorAt(attention.out)};
+  AddStep(MakeAttention(attention, tensors, *ranges, shared_.threads()),
+          {.op = group.ops.front(), .name = "ATTENTION", .kernel = KernelKind::kNative});
+  return {};
+}
+
+Status ExecutorBuilder::AddRows(const StepGroup& group, const RowGroup& rows) {
+  std::vector<OpContext> contexts;
+  for (const int32_t op : group.ops) contexts.push_back(ContextOf(op));
+  std::vector<RegionCopy> copies;
+  for (const int32_t i : rows.quantized_inputs) {
+    const auto index = static_cast<size_t>(i);
+    copies.push_back({.value = &TensorAt(quantized_plans_[index].value), .copy = &quantized_[index]});
+  }
+  AddStep(TRY(MakeRowRegion(contexts, copies, rows.tokens, shared_.threads())),
+          {.op = group.ops.front(), .name = "ROW_REGION", .kernel = KernelKind::kNative});
+  return {};
+}
+
 Status ExecutorBuilder::AddSteps(int32_t index) {
   const OpContext context = ContextOf(index);
   const int32_t quantized = quantized_of_op_[static_cast<size_t>(index)];
-  if (quantized != kNone && quantized_plans_[static_cast<size_t>(quantized)].ops.front() == index) {
+  if (quantized != kNone && !filled_by_region_[static_cast<size_t>(quantized)] &&
+      quantized_plans_[static_cast<size_t>(quantized)].ops.front() == index) {
     AddStep(TRY(MakeQuantizeRows(context, quantized_[static_cast<size_t>(quantized)])),
             {.op = index, .name = "QUANTIZE_ROWS", .kernel = KernelKind::kNative});
   }
@@ -249,7 +350,7 @@ Status ExecutorBuilder::AddSteps(int32_t index) {
   return {};
 }
 
-// Weights in place if asked for, XNNPACK, then our loops, then the oracle; what was chosen shows in steps().
+// Weights in place or products of our own if asked for, XNNPACK, then our loops, then the oracle; what was chosen shows in steps().
 Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind& kind) const {
   if (shared_.kernels() == Kernels::kInPlace) {
     kind = KernelKind::kNative;
@@ -259,6 +360,10 @@ Result<StepPtr> ExecutorBuilder::MakeOpStep(const OpContext& context, KernelKind
     const bool lookup = context.op.kind == OpKind::kEmbeddingLookup;
     kind = lookup ? KernelKind::kNative : KernelKind::kXnnpack;
     return lookup ? MakeStreamedLookup(context) : MakeStreamedFullyConnected(context);
+  }
+  if (fuses()) {
+    kind = KernelKind::kNative;
+    if (StepPtr step = TRY(MakePackedFullyConnected(context))) return step;
   }
   if (fast()) {
     kind = KernelKind::kXnnpack;

@@ -7,10 +7,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "runtime/attention_step.h"
 #include "runtime/kernels/step.h"
 #include "runtime/plan.h"
 #include "runtime/shared_runtime.h"
@@ -26,8 +28,8 @@ enum class KernelKind : uint8_t { kReference, kXnnpack, kNative };
 
 // One step of an executor, for reports.
 struct StepInfo {
-  int32_t op = kNone;     // index in the subgraph
-  std::string_view name;  // the operator, or "QUANTIZE_ROWS" for the int8 copy of a FULLY_CONNECTED's input
+  int32_t op = kNone;     // index in the subgraph; of a fused step, the first of its operators
+  std::string_view name;  // the operator, "QUANTIZE_ROWS" for the int8 copy of a FULLY_CONNECTED's input, or what was fused
   KernelKind kernel = KernelKind::kReference;
 };
 
@@ -80,6 +82,7 @@ class Executor {
     size_t bytes;
   };
 
+  std::vector<std::unique_ptr<MaskRanges>> mask_ranges_;
   TensorBuffer own_arena_;
   ByteSpan arena_;
   TensorBuffer workspace_;

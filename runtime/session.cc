@@ -57,6 +57,7 @@ class Session::Impl {
 Status Session::Impl::Initialize(SessionOptions options) {
   shared_ = TRY(SharedRuntime::Create({.kernels = options.kernels,
                                        .threads = options.threads,
+                                       .disabled_passes = std::move(options.disabled_passes),
                                        .source = std::move(options.source),
                                        .weight_cache = std::move(options.weight_cache)}));
   TRY(ValidateGraph(model_.prefill_decode));

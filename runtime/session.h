@@ -29,8 +29,9 @@ struct TextModel {
 };
 
 struct SessionOptions {
-  Kernels kernels = Kernels::kXnnpack;
-  int threads = 0;  // 0: all CPUs of this process
+  Kernels kernels = Kernels::kFast;
+  int threads = 0;            // 0: all CPUs of this process
+  PassNames disabled_passes;  // of Kernels::kFast
   // The file that the graphs' constants are mapped from. With a weight_cache, matrices are packed once into that file (gigabytes for a
   // large model) and mapped from it at later starts; see Session::packed_weights(). Without one they are packed in memory.
   std::optional<WeightSource> source = {};

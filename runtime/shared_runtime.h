@@ -16,10 +16,11 @@
 namespace taskpress {
 
 struct ExecutorOptions {
-  Kernels kernels = Kernels::kXnnpack;
-  int threads = 0;  // 0: all CPUs of this process
-  // The bundle that the constants are in, and where its packed weights are kept between starts; see PackedWeights::UseSource. Only kXnnpack
-  // packs.
+  Kernels kernels = Kernels::kFast;
+  int threads = 0;            // 0: all CPUs of this process
+  PassNames disabled_passes;  // of kFast
+  // The bundle that the constants are in, and where its packed weights are kept between starts; see PackedWeights::UseSource. Only kernels
+  // that pack for more than one step use it.
   std::optional<WeightSource> source = {};
   std::filesystem::path weight_cache = {};
 };
@@ -29,16 +30,18 @@ class SharedRuntime {
   // kXnnpackFailed when XNNPACK does not support this CPU.
   static Result<std::unique_ptr<SharedRuntime>> Create(ExecutorOptions options = {});
 
-  [[nodiscard]] Kernels kernels() const { return kernels_; }
+  [[nodiscard]] Kernels kernels() const { return options_.kernels; }
+  [[nodiscard]] const PassNames& disabled_passes() const { return options_.disabled_passes; }
   [[nodiscard]] const ThreadPool& threads() const { return threads_; }
   [[nodiscard]] ConstantStore& constants() { return constants_; }
   [[nodiscard]] PackedWeights& packed_weights() { return packed_weights_; }
   [[nodiscard]] StreamedWeights& streamed_weights() { return streamed_weights_; }
 
  private:
-  SharedRuntime(Kernels kernels, ThreadPool threads) : kernels_(kernels), threads_(std::move(threads)), constants_(threads_) {}
+  SharedRuntime(ExecutorOptions options, ThreadPool threads)
+      : options_(std::move(options)), threads_(std::move(threads)), constants_(threads_) {}
 
-  Kernels kernels_;
+  ExecutorOptions options_;
   ThreadPool threads_;
   ConstantStore constants_;
   PackedWeights packed_weights_;

@@ -5,6 +5,7 @@
 #define TASKPRESS_RUNTIME_THREAD_POOL_H_
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -34,6 +35,18 @@ class ThreadPool {
   template <typename Task>
   void ForEach(int64_t count, Task&& task) const {
     Run(count, [](void* context, size_t i) { (*static_cast<std::remove_reference_t<Task>*>(context))(static_cast<int64_t>(i)); }, &task);
+  }
+
+  // Calls task(worker, i) for every i in [0, count). Of the at most threads() workers each is one thread at a time, so scratch memory can
+  // be given out by them; who does what changes from run to run.
+  template <typename Task>
+  void ForEachWithWorker(int64_t count, Task&& task) const {
+    const int64_t workers = std::min<int64_t>(threads_, count);
+    std::atomic<int64_t> next = 0;
+    auto work = [&](int64_t worker) {
+      for (int64_t i = next++; i < count; i = next++) task(worker, i);
+    };
+    workers > 1 ? ForEach(workers, work) : work(0);
   }
 
   // Calls task(first, count) for blocks of `items`, each worth about kBlockElements; at once and on this thread when they do not make two.

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/kernels/native/packed_product.h"
+#include "runtime/kernels/native/row_program.h"
 #include "runtime/kernels/step.h"
 #include "runtime/plan.h"
 #include "schema/base/error.h"
@@ -32,9 +34,10 @@ struct QuantizedInputPlan {
   TensorId value = kNone;  // Plan::values of the input
   int64_t rows = 0;
   int64_t columns = 0;
+  bool packed = false;       // has a second copy, in the order of packed_product.h
   std::vector<int32_t> ops;  // that read it, ascending; it is made right before the first
 };
-std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, const Plan& plan);
+std::vector<QuantizedInputPlan> PlanQuantizedInputs(const Subgraph& subgraph, const Plan& plan, bool packed);
 // Memory for such a copy and the scales of its rows.
 uint64_t QuantizedInputBytes(const QuantizedInputPlan& input);
 
@@ -42,7 +45,23 @@ struct QuantizedInput {
   std::byte* memory = nullptr;  // QuantizedInputBytes()
   int64_t rows = 0;
   int64_t columns = 0;
+  bool packed = false;
 };
+// Its parts, for whoever fills it row by row.
+struct CodeRows {
+  int8_t* codes = nullptr;              // [rows, columns]
+  RowParameters* parameters = nullptr;  // [rows]
+};
+CodeRows RowsOf(const QuantizedInput& input);
+// The second copy of rows that are filled: a tile (kTileRows) that starts at `first`. Nothing when there is none.
+void PackTile(const QuantizedInput& input, int64_t first);
+// XNNPACK reads some parameters past the last row; they repeat it.
+void FillParametersBehind(const QuantizedInput& input);
+
+// The second copy: PackedProduct::row and codes.
+PackedRow* PackedRowsOf(const QuantizedInput& input);
+int8_t* PackedCodesOf(const QuantizedInput& input);
+
 // The step that fills it from `x`.
 Result<StepPtr> MakeQuantizeRows(const OpContext& context, const QuantizedInput& input);
 

@@ -1,8 +1,11 @@
 #include "tools/model_source.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <iostream>
+#include <string_view>
+#include <utility>
 
 #include "converter/model_files.h"
 #include "converter/prepare.h"
@@ -16,10 +19,12 @@ namespace {
 
 Result<SessionOptions> OptionsFrom(const RunFlags& flags) {
   TRY(CheckThreads(flags.threads));
-  if (flags.kernels != "xnnpack" && flags.kernels != "reference") {
-    return Fail(ErrorCode::kUsage, "--kernels {}: reference or xnnpack", flags.kernels);
-  }
-  return SessionOptions{.kernels = flags.kernels == "reference" ? Kernels::kReference : Kernels::kXnnpack, .threads = flags.threads};
+  constexpr std::array<std::pair<std::string_view, Kernels>, 3> kKernels{
+      {{"fast", Kernels::kFast}, {"xnnpack", Kernels::kXnnpack}, {"reference", Kernels::kReference}}};
+  const auto* const found = std::ranges::find(kKernels, flags.kernels, &std::pair<std::string_view, Kernels>::first);
+  if (found == kKernels.end()) return Fail(ErrorCode::kUsage, "--kernels {}: reference, xnnpack or fast", flags.kernels);
+  return SessionOptions{
+      .kernels = found->second, .threads = flags.threads, .disabled_passes = {flags.disabled_passes.begin(), flags.disabled_passes.end()}};
 }
 
 struct Parts {
@@ -78,7 +83,11 @@ Result<Parts> FromBundle(const std::filesystem::path& path, const RunFlags& flag
 void AddRunFlags(CLI::App& app, RunFlags& flags) {
   app.add_option("-t,--threads", flags.threads, "threads; 0: all cores")->capture_default_str();
   app.add_option("--size", flags.size, "one of an elastic bundle's sizes; default: the active one. Of a checkpoint: a slice");
-  app.add_option("--kernels", flags.kernels, "reference: plain loops; xnnpack: fast")->capture_default_str();
+  app.add_option(
+         "--kernels", flags.kernels,
+         "reference: plain loops; xnnpack: its operators, one by one; fast: fused steps, and loops of our own where they are faster")
+      ->capture_default_str();
+  app.add_option("--disable-pass", flags.disabled_passes, "leave out a pass of the fast kernels; repeatable");
   app.add_option("--weight-cache", flags.weight_cache,
                  "folder for packed weights, which make later starts fast; default: BUNDLE.packed; none: pack in memory at each start");
 }

@@ -20,7 +20,8 @@ namespace taskpress {
 struct RunFlags {
   int threads = 0;
   std::string size;  // of an elastic bundle, or a slice of a checkpoint; empty: the active one, or all of it
-  std::string kernels = "xnnpack";
+  std::string kernels = "fast";
+  std::vector<std::string> disabled_passes;
   std::string weight_cache;  // a folder, "none", or empty: beside the bundle
 };
 void AddRunFlags(CLI::App& app, RunFlags& flags);

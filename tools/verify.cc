@@ -175,7 +175,7 @@ Result<Check> CheckSmallWeights(const WeightsByName& stored, const WeightsByName
 // A short forward pass of both; ids spread over the vocabulary stand for a text.
 Result<Check> CheckPredictions(const BundleModel& model, const TextModel& reference, const VerifyArguments& arguments) {
   constexpr int32_t kTokens = 24;
-  const SessionOptions options{.kernels = Kernels::kXnnpack, .threads = arguments.flags.threads};
+  const SessionOptions options{.kernels = Kernels::kFast, .threads = arguments.flags.threads};
   Session ours = TRY(Session::Create(model.graphs, options));
   Session theirs = TRY(Session::Create(reference, options));
   std::vector<int32_t> tokens;

@@ -35,6 +35,8 @@ struct BoundTensor {
   std::span<const float> scales;  // of a quantized constant
   int64_t block_size = 0;         // columns that share a scale; 0: one for a row, or for all
   int32_t quantized_axis = 0;
+  int32_t local_storage = kNone;  // kept in the scratch memory of the row region that alone uses it: one of Plan::storages,
+  int64_t local_offset = 0;       // and the tensor's elements start here
 
   [[nodiscard]] bool is_constant() const { return writable == nullptr; }
   template <typename T>
@@ -69,7 +71,7 @@ struct OpContext {
   std::vector<const BoundTensor*> inputs;  // null for an absent optional input
   std::vector<const BoundTensor*> outputs;
   const ThreadPool& threads;
-  PackedWeights* packed_weights = nullptr;          // only where weights may be packed (Kernels::kXnnpack)
+  PackedWeights* packed_weights = nullptr;          // only where weights may be packed
   const QuantizedInput* quantized_input = nullptr;  // the int8 copy of a FULLY_CONNECTED's input, when one is planned
   const BoundTensor* halves = nullptr;              // kInPlace: the f16 constant behind a FULLY_CONNECTED's weights, which have no bytes
   const RowSource* streamed_rows = nullptr;         // kStreamed: input 1, a matrix or table that has no bytes in memory

@@ -138,8 +138,11 @@ TEST_P(MicroBundleOnKernelsTest, TheScoreSignatureSaysWhatDecodeSays) {
   EXPECT_LE(MaxDifference(scored, decoded), kLogitTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, MicroBundleOnKernelsTest, ::testing::Values(Kernels::kReference, Kernels::kXnnpack),
-                         [](const auto& kernels) { return std::string(kernels.param == Kernels::kReference ? "Reference" : "Xnnpack"); });
+INSTANTIATE_TEST_SUITE_P(Kernels, MicroBundleOnKernelsTest, ::testing::Values(Kernels::kReference, Kernels::kXnnpack, Kernels::kFast),
+                         [](const auto& kernels) {
+                           if (kernels.param == Kernels::kReference) return std::string("Reference");
+                           return std::string(kernels.param == Kernels::kFast ? "Fast" : "Xnnpack");
+                         });
 
 // The gather form reads the last 32 slots, the mask form all of them with weight 0 for the others: the same sums with zeros in between.
 TEST_F(MicroBundleTest, BothWaysToReadASlidingWindowGiveTheSameLogits) {
@@ -269,7 +272,7 @@ TEST_F(MicroBundleTest, QuantizedKernelsDifferOnlyWhereARoundingFlips) {
   Session exact = OpenSession(F32Task(), Kernels::kXnnpack);
   for (const char* recipe : {"dynamic_int8", "dynamic_int4", "dynamic_int4_block32"}) {
     const std::filesystem::path path = Make(recipe, {.recipe = recipe});
-    Session fast = OpenSession(path, Kernels::kXnnpack);
+    Session fast = OpenSession(path, Kernels::kFast);
     Session plain = OpenSession(path, Kernels::kReference);
     const auto vocab = static_cast<size_t>(fast.vocab_size());
     Divergence between(fast.vocab_size());

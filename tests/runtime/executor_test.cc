@@ -20,7 +20,7 @@ using testing::RandomFloats;
 using testing::RunGraph;
 using testing::ToyGraph;
 
-constexpr std::array kAllKernels = {Kernels::kReference, Kernels::kXnnpack, Kernels::kInPlace};
+constexpr std::array kAllKernels = {Kernels::kReference, Kernels::kXnnpack, Kernels::kFast, Kernels::kInPlace};
 
 TEST(ArenaTest, TensorsThatLiveTogetherNeverOverlap) {
   std::mt19937 engine(1);

@@ -72,9 +72,11 @@ void ExpectGoldenLogits(WindowForm window, Kernels kernels, size_t prompts) {
   }
 }
 
-TEST(Gemma3nSessionTest, FastKernelsGiveTheLogitsOfTransformers) { ExpectGoldenLogits(WindowForm::kGather, Kernels::kXnnpack, 8); }
+TEST(Gemma3nSessionTest, XnnpackGivesTheLogitsOfTransformers) { ExpectGoldenLogits(WindowForm::kGather, Kernels::kXnnpack, 8); }
+TEST(Gemma3nSessionTest, FusedStepsGiveTheLogitsOfTransformers) { ExpectGoldenLogits(WindowForm::kGather, Kernels::kFast, 8); }
 TEST(Gemma3nSessionTest, WeightsInPlaceGiveTheLogitsOfTransformers) { ExpectGoldenLogits(WindowForm::kGather, Kernels::kInPlace, 8); }
 TEST(Gemma3nSessionTest, TheMaskedWindowGivesTheSame) { ExpectGoldenLogits(WindowForm::kMask, Kernels::kXnnpack, 8); }
+TEST(Gemma3nSessionTest, TheMaskedWindowGivesTheSameInFusedSteps) { ExpectGoldenLogits(WindowForm::kMask, Kernels::kFast, 8); }
 // Up to 33 tokens: one more than the window.
 TEST(Gemma3nSessionTest, ReferenceKernelsGiveTheLogitsOfTransformers) { ExpectGoldenLogits(WindowForm::kGather, Kernels::kReference, 5); }
 

@@ -331,7 +331,7 @@ TEST(FullyConnectedTest, ABlockScaleThatIsNoPositiveNumberIsRefused) {
     Graph graph = Finish(toy, toy.Op(OpKind::kFullyConnected, {in, weights}, {1, 1}, FullyConnectedAttributes{}));
     const std::array<uint16_t, 2> scales = {0x3c00, bad};
     graph.buffers[0].bytes = MakeMemorySource(std::span<const uint16_t>(scales));
-    for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kInPlace}) {
+    for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kFast, Kernels::kInPlace}) {
       const auto run = RunGraph(graph, {std::vector<float>(64, 1.0F)}, {.kernels = kernels});
       ASSERT_FALSE(run.has_value()) << bad;
       EXPECT_EQ(run.error().code, ErrorCode::kTfliteQuantization);
@@ -468,7 +468,7 @@ const std::vector<Lie>& Lies() {
 
 TEST(ShapeCheckTest, EveryLieIsRefusedByEveryKernelSet) {
   for (const Lie& lie : Lies()) {
-    for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kInPlace}) {
+    for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kFast, Kernels::kInPlace}) {
       ToyGraph toy;
       toy.Begin("main");
       const Graph graph = Finish(toy, lie.build(toy));

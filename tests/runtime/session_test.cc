@@ -55,7 +55,7 @@ TEST(SessionTest, KnowsItsSizes) {
 
 TEST(SessionTest, AnySplitIntoChunksAndStepsGivesTheSameLogits) {
   const std::vector<std::vector<double>> oracle = ToyTextOracle(kTokens);
-  for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kInPlace}) {
+  for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kFast, Kernels::kInPlace}) {
     // {8}: remainders of three tokens and more are padded, shorter ones decoded; {}: no prefill signature at all.
     for (const std::vector<int64_t>& lengths : std::vector<std::vector<int64_t>>{{4, 8}, {8}, {1, 2, 16}, {5}, {}}) {
       Session session = Make({.prefill_lengths = lengths}, kernels);
@@ -121,7 +121,7 @@ TEST(SessionTest, ResetForgetsEverything) {
 
 TEST(SessionTest, TheNumberOfThreadsDoesNotShow) {
   for (const DType weights : {DType::kF32, DType::kI8, DType::kI4}) {
-    for (const Kernels kernels : {Kernels::kXnnpack, Kernels::kInPlace}) {
+    for (const Kernels kernels : {Kernels::kXnnpack, Kernels::kFast, Kernels::kInPlace}) {
       Session one = Make({.weights = weights}, kernels, 1);
       Session three = Make({.weights = weights}, kernels, 3);
       EXPECT_EQ(LogitsAfter(one, kTokens, 13), LogitsAfter(three, kTokens, 13));
@@ -134,7 +134,7 @@ TEST(SessionTest, KernelSetsAgreeOnQuantizedWeights) {
   for (const DType weights : {DType::kI8, DType::kI4}) {
     Session reference = Make({.weights = weights});
     const std::vector<float> expected = LogitsAfter(reference, std::span(kTokens).first(3), 0);
-    for (const Kernels kernels : {Kernels::kXnnpack, Kernels::kInPlace}) {
+    for (const Kernels kernels : {Kernels::kXnnpack, Kernels::kFast, Kernels::kInPlace}) {
       Session fast = Make({.weights = weights}, kernels);
       const std::vector<float> actual = LogitsAfter(fast, std::span(kTokens).first(3), 0);
       EXPECT_LT(LargestDifference(actual, std::vector<double>(expected.begin(), expected.end())), 1e-5);
