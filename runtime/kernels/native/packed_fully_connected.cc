@@ -37,7 +37,7 @@ Result<const std::byte*> PackedWeightsOf(const OpContext& context, const PackedM
   const BoundTensor& weights = context.in(1);
   const PackedWeights::Matrix matrix{
       .bytes = {weights.data, NumBytes(weights.type, weights.shape).value_or(0)}, .in = shape.in, .out = shape.out};
-  const std::string_view layout = shape.bits == 4 ? "packed_matrix 1, i4" : "packed_matrix 1, i8";
+  const std::string layout = Format("packed_matrix {}, i{}", kPackedMatrixLayout, shape.bits);
   return context.packed_weights->Packed(layout, matrix, shape.bytes(), [&](ByteSpan packed) -> Status {
     context.threads.ForEachBlock(shape.tiles(), kTileChannels * shape.in,
                                  [&](int64_t first, int64_t count) { PackTiles(shape, weights.data, first, count, packed.data()); });
