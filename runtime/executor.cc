@@ -1,6 +1,7 @@
 #include "runtime/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 
@@ -14,6 +15,7 @@
 #include "runtime/passes/step_groups.h"
 #include "runtime/row_region.h"
 #include "runtime/sparse_feed_forward.h"
+#include "runtime/step_profile.h"
 #include "runtime/xnnpack_kernels.h"
 
 namespace taskpress {
@@ -398,7 +400,13 @@ Result<Executor> Executor::Create(const Graph& graph, int32_t subgraph, SharedRu
     return Fail(ErrorCode::kTfliteReference, "subgraph {} does not exist, the model has {}", subgraph, graph.subgraphs.size());
   }
   const PlanOptions options{.fuse_mean_of_squares = shared.kernels() != Kernels::kReference};
-  return ExecutorBuilder(graph, subgraph, shared, externals, make_arena).Build(TRY(MakePlan(graph, subgraph, externals, options)));
+  Executor executor =
+      TRY(ExecutorBuilder(graph, subgraph, shared, externals, make_arena).Build(TRY(MakePlan(graph, subgraph, externals, options))));
+  executor.profile_ = shared.profile();
+  if (executor.profile_ != nullptr) {
+    executor.profile_number_ = executor.profile_->Register(graph.subgraphs[static_cast<size_t>(subgraph)], executor.infos_);
+  }
+  return executor;
 }
 
 Status Executor::Run() {
@@ -407,7 +415,17 @@ Status Executor::Run() {
   return {};
 }
 
+Status Executor::RunStepsWatched(size_t begin, size_t end) {
+  for (size_t i = begin; i < end; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    TRY(steps_[i]->Run());
+    profile_->Add(profile_number_, i, start, std::chrono::steady_clock::now());
+  }
+  return {};
+}
+
 Status Executor::RunSteps(size_t begin, size_t end) {
+  if (profile_ != nullptr) return RunStepsWatched(begin, end);
   for (const StepPtr& step : std::span(steps_).subspan(begin, end - begin)) TRY(step->Run());
   return {};
 }

@@ -37,6 +37,8 @@ struct StepInfo {
 // caller may put other contents under the same addresses between two steps (SwitchedMemory): many calls in progress, one executor.
 using ArenaMaker = std::function<Result<ByteSpan>(uint64_t bytes)>;
 
+class StepProfile;
+
 class Executor {
  public:
   // `graph`, `shared`, the external buffers and memory from `make_arena` must outlive the executor. Refuses graphs that ValidateGraph
@@ -75,6 +77,7 @@ class Executor {
  private:
   friend class ExecutorBuilder;
   Executor() = default;
+  Status RunStepsWatched(size_t begin, size_t end);
 
   struct CopyBack {
     const std::byte* from;
@@ -90,6 +93,8 @@ class Executor {
   std::vector<StepPtr> steps_;
   std::vector<StepInfo> infos_;
   std::vector<CopyBack> copy_backs_;
+  StepProfile* profile_ = nullptr;  // SharedRuntime::profile()
+  size_t profile_number_ = 0;
 };
 
 }  // namespace taskpress

@@ -26,6 +26,8 @@ class Session::Impl {
   Status Initialize(SessionOptions options);
   void ClearStates();
   void Reset();
+  Status PretendPosition(int64_t position);
+  const Graph& graph() const { return model_.prefill_decode; }
   Status Prefill(std::span<const int32_t> tokens);
   Result<std::span<const float>> Decode(int32_t token);
   Status Score(std::span<const int32_t> tokens, const ScoreRow& row);
@@ -60,7 +62,8 @@ Status Session::Impl::Initialize(SessionOptions options) {
                                        .threads = options.threads,
                                        .disabled_passes = std::move(options.disabled_passes),
                                        .source = std::move(options.source),
-                                       .weight_cache = std::move(options.weight_cache)}));
+                                       .weight_cache = std::move(options.weight_cache),
+                                       .profile = options.profile}));
   TRY(ValidateGraph(model_.prefill_decode));
   TextSignatures signatures = TRY(FindTextSignatures(model_.prefill_decode));
   vocab_size_ = signatures.vocab_size;
@@ -100,6 +103,14 @@ void Session::Impl::ClearStates() {
 void Session::Impl::Reset() {
   if (shared_->kernels() != Kernels::kFast) ClearStates();
   position_ = 0;
+}
+
+Status Session::Impl::PretendPosition(int64_t position) {
+  if (position < 0 || position >= context_length_) {
+    return Fail(ErrorCode::kContextFull, "position {} is outside a context of {}", position, context_length_);
+  }
+  position_ = position;
+  return {};
 }
 
 uint64_t Session::Impl::state_bytes() const {
@@ -210,7 +221,9 @@ int32_t Session::position() const { return static_cast<int32_t>(impl_->position(
 uint64_t Session::state_bytes() const { return impl_->state_bytes(); }
 uint64_t Session::packed_weight_bytes() const { return impl_->packed_weights().anonymous_bytes + impl_->packed_weights().mapped_bytes; }
 PackedWeightReport Session::packed_weights() const { return impl_->packed_weights(); }
+const Graph& Session::graph() const { return impl_->graph(); }
 void Session::Reset() { impl_->Reset(); }
+Status Session::PretendPosition(int32_t position) { return impl_->PretendPosition(position); }
 Status Session::Prefill(std::span<const int32_t> tokens) { return impl_->Prefill(tokens); }
 Result<std::span<const float>> Session::Decode(int32_t token) { return impl_->Decode(token); }
 Status Session::Score(std::span<const int32_t> tokens, const ScoreRow& row) { return impl_->Score(tokens, row); }

@@ -28,6 +28,8 @@ struct TextModel {
   Graph prefill_decode;
 };
 
+class StepProfile;
+
 struct SessionOptions {
   Kernels kernels = Kernels::kFast;
   int threads = 0;                 // 0: all CPUs of this process
@@ -36,6 +38,7 @@ struct SessionOptions {
   // large model) and mapped from it at later starts; see Session::packed_weights(). Without one they are packed in memory.
   std::optional<WeightSource> source = {};
   std::filesystem::path weight_cache = {};
+  StepProfile* profile = nullptr;  // what every step is reported to; must outlive the session
 };
 
 class Session {
@@ -54,6 +57,9 @@ class Session {
   [[nodiscard]] int32_t position() const;
   // Forgets the context: position 0. What the caches hold stays hidden behind the masks.
   void Reset();
+  // For measurements: the next token gets `position`, and the slots in front of it hold whatever they hold (what earlier contexts left). A
+  // step takes as long as behind a real context of that length, what it computes means nothing. kContextFull when no token fits there.
+  Status PretendPosition(int32_t position);
 
   // Takes tokens into the context without computing logits. No tokens: nothing happens, so a one-token prompt is Prefill({}) and
   // Decode(token). kContextFull when they do not fit, kTokenOutOfRange; both leave the context as it was.
@@ -73,6 +79,8 @@ class Session {
   [[nodiscard]] uint64_t state_bytes() const;
   [[nodiscard]] uint64_t packed_weight_bytes() const;
   [[nodiscard]] PackedWeightReport packed_weights() const;
+  // The main member.
+  [[nodiscard]] const Graph& graph() const;
 
  private:
   class Impl;

@@ -13,13 +13,11 @@ Result<std::unique_ptr<SharedRuntime>> SharedRuntime::Create(ExecutorOptions opt
   const IdleWorkers idle = options.kernels == Kernels::kInPlace ? IdleWorkers::kSleep : IdleWorkers::kSpin;
   for (const std::string& name : options.disabled_passes) TRY(CheckPassName(name));
   ThreadPool threads = TRY(ThreadPool::Create(options.threads, idle));
-  const Kernels kernels = options.kernels;
-  std::optional<WeightSource> source = std::exchange(options.source, std::nullopt);
-  const std::filesystem::path weight_cache = options.weight_cache;
+  const bool packs = options.kernels == Kernels::kXnnpack || options.kernels == Kernels::kFast;
+  std::optional<WeightSource> source = packs ? std::move(options.source) : std::nullopt;
+  const std::filesystem::path weight_cache = std::move(options.weight_cache);
   std::unique_ptr<SharedRuntime> shared(new SharedRuntime(std::move(options), std::move(threads)));
-  if (source && (kernels == Kernels::kXnnpack || kernels == Kernels::kFast)) {
-    shared->packed_weights_.UseSource(*std::move(source), weight_cache, shared->threads_);
-  }
+  if (source) shared->packed_weights_.UseSource(*std::move(source), weight_cache, shared->threads_);
   return shared;
 }
 

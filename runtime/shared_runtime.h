@@ -15,6 +15,8 @@
 
 namespace taskpress {
 
+class StepProfile;
+
 struct ExecutorOptions {
   Kernels kernels = Kernels::kFast;
   int threads = 0;                 // 0: all CPUs of this process
@@ -23,6 +25,7 @@ struct ExecutorOptions {
   // and kFast pack.
   std::optional<WeightSource> source = {};
   std::filesystem::path weight_cache = {};
+  StepProfile* profile = nullptr;  // what executors report their steps to; must outlive them
 };
 
 class SharedRuntime {
@@ -35,6 +38,7 @@ class SharedRuntime {
   [[nodiscard]] const ThreadPool& threads() const { return threads_; }
   [[nodiscard]] ConstantStore& constants() { return constants_; }
   [[nodiscard]] PackedWeights& packed_weights() { return packed_weights_; }
+  [[nodiscard]] StepProfile* profile() const { return options_.profile; }
   [[nodiscard]] StreamedWeights& streamed_weights() { return streamed_weights_; }
 
  private:

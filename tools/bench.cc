@@ -1,62 +1,46 @@
-#include <fstream>
 #include <iostream>
+#include <map>
 #include <memory>
-#include <thread>
 
+#include "tools/bench_measure.h"
+#include "tools/bench_report.h"
 #include "tools/command.h"
-#include "tools/memory_watch.h"
-#include "tools/model_source.h"
-#include "tools/speed.h"
 
 namespace taskpress {
 namespace {
 
-struct BenchArguments {
-  std::string file;
-  SpeedTest speed;
-  int64_t checkpoint_context = 4096;
+struct BenchFlags {
+  BenchArguments arguments;
+  std::string threads = "0";
+  std::string depths;
+  std::string format = "text";
+  bool no_roofline = false;
+  bool no_second_start = false;
   bool json = false;
-  RunFlags flags;
 };
 
-std::string CpuName() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown";
+Result<std::vector<int>> ParseNumbers(std::string_view option, const std::string& text) {
+  const std::vector<int64_t> numbers = TRY(ParseLengths(option, text));
+  return std::vector<int>(numbers.begin(), numbers.end());
 }
 
-Result<ExitStatus> Bench(const BenchArguments& arguments) {
-  if (arguments.speed.prefill < 1 || arguments.speed.decode < 1 || arguments.speed.repetitions < 1)
-    return Fail(ErrorCode::kUsage, "-p, -n and -r must be at least 1");
-  OpenedModel model = TRY(OpenModel(arguments.file, arguments.flags, arguments.checkpoint_context));
-  const Timings timings = TRY(MeasureSpeed(model, arguments.speed));
-  const int threads = arguments.flags.threads > 0 ? arguments.flags.threads : static_cast<int>(std::thread::hardware_concurrency());
-  if (arguments.json) {
-    PrintJson("bench", {{"prefill", {{"tokens", arguments.speed.prefill}, {"tokens_per_s", timings.prefill.ToJson()}}},
-                        {"decode", {{"tokens", arguments.speed.decode}, {"tokens_per_s", timings.decode.ToJson()}}},
-                        {"time_to_first_token_s", timings.first_token.mean()},
-                        {"load_s", model.load_seconds},
-                        {"model_bytes", model.model_bytes},
-                        {"peak_rss_bytes", PeakResidentBytes()},
-                        {"threads", threads},
-                        {"kernels", arguments.flags.kernels},
-                        {"cpu", CpuName()}});
-    return ExitStatus::kOk;
+Result<ExitStatus> Bench(const BenchFlags& flags) {
+  const std::map<std::string, BenchFormat> formats{
+      {"text", BenchFormat::kText}, {"md", BenchFormat::kMarkdown}, {"csv", BenchFormat::kCsv}};
+  const auto format = formats.find(flags.format);
+  if (format == formats.end()) return Fail(ErrorCode::kUsage, "--format {}: text, md or csv", flags.format);
+  BenchArguments arguments = flags.arguments;
+  arguments.threads = TRY(ParseNumbers("--threads", flags.threads));
+  arguments.depths = TRY(ParseNumbers("--depth", flags.depths));
+  arguments.roofline = !flags.no_roofline;
+  arguments.second_start = !flags.no_second_start;
+  if (arguments.threads.empty()) return Fail(ErrorCode::kUsage, "--threads: at least one number is needed");
+  const BenchReport report = TRY(MeasureBench(arguments));
+  if (flags.json) {
+    PrintJson("bench", BenchToJson(arguments, report));
+  } else {
+    std::cout << FormatBench(arguments, report, format->second);
   }
-  std::cout << Format("{}\n{}, {} threads, {} kernels, {} runs after a warm-up\n\n", arguments.file, CpuName(), threads,
-                      arguments.flags.kernels, arguments.speed.repetitions);
-  std::cout << Format("| {:24} | {:>20} |\n|{:-<26}|{:->22}|\n", "test", "mean +- sd", "", "");
-  const auto row = [](std::string_view name, const std::string& value) { std::cout << Format("| {:24} | {:>20} |\n", name, value); };
-  row(Format("prefill {} (tok/s)", arguments.speed.prefill),
-      Format("{:.1f} +- {:.1f}", timings.prefill.mean(), timings.prefill.deviation()));
-  row(Format("decode {} (tok/s)", arguments.speed.decode), Format("{:.1f} +- {:.1f}", timings.decode.mean(), timings.decode.deviation()));
-  row("time to first token (s)", Format("{:.3f} +- {:.3f}", timings.first_token.mean(), timings.first_token.deviation()));
-  row("load (s)", Format("{:.3f}", model.load_seconds));
-  row("model (MB)", Format("{:.1f}", static_cast<double>(model.model_bytes) / 1e6));
-  row("peak memory (MB)", Format("{:.1f}", static_cast<double>(PeakResidentBytes()) / 1e6));
   return ExitStatus::kOk;
 }
 
@@ -64,16 +48,27 @@ Result<ExitStatus> Bench(const BenchArguments& arguments) {
 
 Verb AddBench(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("bench", "Prefill and decode speed, time to first token, load time, size, memory");
-  const auto arguments = std::make_shared<BenchArguments>();
-  verb->add_option("file", arguments->file, "a bundle, or a checkpoint (run in float)")->required();
-  verb->add_option("-p,--prefill", arguments->speed.prefill, "prompt tokens")->capture_default_str();
-  verb->add_option("-n,--decode", arguments->speed.decode, "tokens to decode")->capture_default_str();
-  verb->add_option("-r,--repetitions", arguments->speed.repetitions, "measured runs")->capture_default_str();
-  verb->add_option("--context", arguments->checkpoint_context, "KV cache length when FILE is a checkpoint")->capture_default_str();
-  verb->add_flag("--json", arguments->json, "one JSON document");
-  AddRunFlags(*verb, arguments->flags);
-  verb->footer("Example:\n  taskpress bench gemma.task -p 512 -n 64 -r 5 -t 2");
-  return {verb, [arguments] { return Bench(*arguments); }};
+  const auto flags = std::make_shared<BenchFlags>();
+  BenchArguments& arguments = flags->arguments;
+  verb->add_option("file", arguments.file, "a bundle, or a checkpoint (run in float)")->required();
+  verb->add_option("-p,--prefill", arguments.prefill, "prompt tokens")->capture_default_str();
+  verb->add_option("-n,--decode", arguments.decode, "tokens to decode")->capture_default_str();
+  verb->add_option("-r,--repetitions", arguments.repetitions, "measured runs")->capture_default_str();
+  verb->add_option("--warm-up", arguments.warm_ups, "runs before them that do not count; 0: the first is what a user meets")
+      ->capture_default_str();
+  verb->add_option("-t,--threads", flags->threads, "threads; 0: all cores. Several, 1,2: one after the other")->capture_default_str();
+  verb->add_option("--depth", flags->depths,
+                   "0,1024,4096: decode speed behind so many tokens. They are not computed: steps read the cache whatever is in it");
+  verb->add_flag("--no-roofline", flags->no_roofline, "do not measure what matrix kernel and memory could do");
+  verb->add_flag("--no-second-start", flags->no_second_start, "do not load the model again to time that");
+  verb->add_option("--context", arguments.checkpoint_context, "KV cache length when FILE is a checkpoint")->capture_default_str();
+  verb->add_option("--format", flags->format, "text, md or csv")->capture_default_str();
+  verb->add_flag("--json", flags->json, "one JSON document");
+  AddRunFlags(*verb, arguments.flags, /*threads=*/false);
+  verb->footer(
+      "Examples:\n  taskpress bench gemma.task -p 512 -n 64 -r 5 -t 2\n  taskpress bench gemma.task -t 1,2 --depth 0,1024,4000 --format "
+      "md");
+  return {verb, [flags] { return Bench(*flags); }};
 }
 
 }  // namespace taskpress

@@ -10,17 +10,28 @@
 namespace taskpress {
 namespace {
 
-uint64_t AnonymousBytesNow() {
+struct Resident {
+  uint64_t anonymous = 0;
+  uint64_t file = 0;
+};
+
+Resident ResidentNow() {
+  Resident now;
   std::ifstream status("/proc/self/status");
   std::string key;
   while (status >> key) {
-    if (key == "RssAnon:") {
-      uint64_t kilobytes = 0;
-      status >> kilobytes;
-      return kilobytes * 1024;
-    }
+    if (key != "RssAnon:" && key != "RssFile:") continue;
+    uint64_t kilobytes = 0;
+    status >> kilobytes;
+    (key == "RssAnon:" ? now.anonymous : now.file) = kilobytes * 1024;
   }
-  return 0;
+  return now;
+}
+
+void Raise(std::atomic<uint64_t>& peak, uint64_t now) {
+  uint64_t before = peak.load();
+  while (now > before && !peak.compare_exchange_weak(before, now)) {
+  }
 }
 
 }  // namespace
@@ -34,15 +45,19 @@ MemoryWatch::MemoryWatch()
       }) {}
 
 void MemoryWatch::Sample() {
-  const uint64_t now = AnonymousBytesNow();
-  uint64_t peak = peak_.load();
-  while (now > peak && !peak_.compare_exchange_weak(peak, now)) {
-  }
+  const Resident now = ResidentNow();
+  Raise(peak_anonymous_, now.anonymous);
+  Raise(peak_file_, now.file);
 }
 
 uint64_t MemoryWatch::peak_anonymous_bytes() {
   Sample();
-  return peak_.load();
+  return peak_anonymous_.load();
+}
+
+uint64_t MemoryWatch::peak_file_bytes() {
+  Sample();
+  return peak_file_.load();
 }
 
 uint64_t PeakResidentBytes() {

@@ -1,4 +1,4 @@
-// The peak of this process's anonymous memory: what it allocated itself, mapped files not counted.
+// The peak of this process's memory by kind: anonymous, which it allocated itself, and pages of mapped files, which the system can drop.
 #ifndef TASKPRESS_TOOLS_MEMORY_WATCH_H_
 #define TASKPRESS_TOOLS_MEMORY_WATCH_H_
 
@@ -8,7 +8,7 @@
 
 namespace taskpress {
 
-// Samples RssAnon of /proc/self/status every 20 ms while it lives.
+// Samples RssAnon and RssFile of /proc/self/status every 20 ms while it lives.
 class MemoryWatch {
  public:
   MemoryWatch();
@@ -17,10 +17,12 @@ class MemoryWatch {
   MemoryWatch& operator=(const MemoryWatch&) = delete;
 
   [[nodiscard]] uint64_t peak_anonymous_bytes();
+  [[nodiscard]] uint64_t peak_file_bytes();
 
  private:
   void Sample();
-  std::atomic<uint64_t> peak_{0};
+  std::atomic<uint64_t> peak_anonymous_{0};
+  std::atomic<uint64_t> peak_file_{0};
   std::jthread thread_;
 };
 

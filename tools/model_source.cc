@@ -80,8 +80,8 @@ Result<Parts> FromBundle(const std::filesystem::path& path, const RunFlags& flag
 
 }  // namespace
 
-void AddRunFlags(CLI::App& app, RunFlags& flags) {
-  app.add_option("-t,--threads", flags.threads, "threads; 0: all cores")->capture_default_str();
+void AddRunFlags(CLI::App& app, RunFlags& flags, bool threads) {
+  if (threads) app.add_option("-t,--threads", flags.threads, "threads; 0: all cores")->capture_default_str();
   app.add_option("--size", flags.size, "one of an elastic bundle's sizes; default: the active one. Of a checkpoint: a slice");
   app.add_option(
          "--kernels", flags.kernels,
@@ -92,12 +92,14 @@ void AddRunFlags(CLI::App& app, RunFlags& flags) {
                  "folder for packed weights, which make later starts fast; default: BUNDLE.packed; none: pack in memory at each start");
 }
 
-Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context) {
+Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context, StepProfile* profile) {
   const auto start = std::chrono::steady_clock::now();
   SessionOptions options = TRY(OptionsFrom(flags));
+  const Kernels kernels = options.kernels;
   Parts parts = IsCheckpointPath(path) ? TRY(FromCheckpoint(path, flags.size, checkpoint_context)) : TRY(FromBundle(path, flags));
   options.source = std::move(parts.source);
   options.weight_cache = std::move(parts.weight_cache);
+  options.profile = profile;
   Session session = TRY(Session::Create(std::move(parts.graphs), std::move(options)));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   const PackedWeightReport weights = session.packed_weights();
@@ -108,7 +110,8 @@ Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags&
                      .metadata = std::move(parts.metadata),
                      .tokenizer = std::move(parts.tokenizer),
                      .model_bytes = parts.model_bytes,
-                     .load_seconds = seconds.count()};
+                     .load_seconds = seconds.count(),
+                     .kernels = kernels};
 }
 
 Result<std::string> ReadTextFile(const std::filesystem::path& path) {

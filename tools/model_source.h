@@ -24,7 +24,8 @@ struct RunFlags {
   std::vector<std::string> disabled_passes;
   std::string weight_cache;  // a folder, "none", or empty: beside the bundle
 };
-void AddRunFlags(CLI::App& app, RunFlags& flags);
+// `threads`: whether -t is one number; a verb that takes several adds its own.
+void AddRunFlags(CLI::App& app, RunFlags& flags, bool threads = true);
 
 struct OpenedModel {
   Session session;
@@ -32,11 +33,13 @@ struct OpenedModel {
   Tokenizer tokenizer;
   uint64_t model_bytes = 0;  // of the file, or of the checkpoint's float graphs
   double load_seconds = 0;
+  Kernels kernels = Kernels::kXnnpack;
 };
 
 // A folder or .safetensors is a checkpoint: converted to f32 in memory with this context. Anything else is a bundle. Says on stderr why
 // packed weights could not be kept, when they should be.
-Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context);
+Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context,
+                              StepProfile* profile = nullptr);
 
 // Token windows of a text, each starting with the start token and at most `length` long, covering the text once.
 Result<std::vector<std::vector<int32_t>>> TextWindows(const OpenedModel& model, const std::string& text, int64_t length);

@@ -4,6 +4,8 @@
 
 #include "runtime/chat.h"
 #include "runtime/sampler.h"
+#include "runtime/step_profile.h"
+#include "schema/base/output_file.h"
 #include "tools/command.h"
 #include "tools/model_source.h"
 
@@ -24,6 +26,7 @@ struct RunArguments {
   uint64_t seed = 0;
   int64_t checkpoint_context = 4096;
   bool json = false;
+  std::string profile_file;
   RunFlags flags;
 };
 
@@ -101,9 +104,16 @@ double Rate(double count, double seconds) { return seconds > 0 ? count / seconds
 Result<ExitStatus> Run(const RunArguments& arguments) {
   if (arguments.prompt.empty() == arguments.tokens.empty()) return Fail(ErrorCode::kUsage, "give either --prompt or --tokens");
   if (arguments.max_new_tokens < 1) return Fail(ErrorCode::kUsage, "-n {}: at least 1", arguments.max_new_tokens);
-  OpenedModel model = TRY(OpenModel(arguments.file, arguments.flags, arguments.checkpoint_context));
+  StepProfile profile;
+  const bool profiled = !arguments.profile_file.empty();
+  OpenedModel model = TRY(OpenModel(arguments.file, arguments.flags, arguments.checkpoint_context, profiled ? &profile : nullptr));
+  profile.Clear();  // loading reads a row of each embedding table
   const std::vector<int32_t> prompt = TRY(PromptTokens(arguments, model));
   const Reply reply = TRY(Generate(arguments, model, prompt));
+  if (profiled) {
+    TRY(WriteWholeFile(arguments.profile_file, AsBytes(profile.ChromeTrace()), {.replace = true}));
+    std::cerr << profile.Table();
+  }
   const auto prefilled = static_cast<double>(reply.prompt_tokens - 1);
   const auto decoded = static_cast<double>(reply.tokens.empty() ? 0 : reply.tokens.size() - 1);
   if (arguments.json) {
@@ -142,6 +152,8 @@ Verb AddRun(CLI::App& app) {
   verb->add_option("--seed", arguments->seed, "same seed, same text")->capture_default_str();
   verb->add_option("--context", arguments->checkpoint_context, "KV cache length when FILE is a checkpoint")->capture_default_str();
   verb->add_flag("--json", arguments->json, "one JSON document");
+  verb->add_option("--profile", arguments->profile_file,
+                   "time of every step: a trace for chrome://tracing in this file (replaced), sums by operator and by layer on stderr");
   AddRunFlags(*verb, arguments->flags);
   verb->footer(
       "Examples:\n  taskpress run gemma.task -p \"Once upon a time\" -n 64\n  taskpress run gemma.litertlm --chat -p \"Hello\" "

@@ -76,9 +76,9 @@ class Client:
         return {"tokens": ids, "exact": -1 not in ids and self.detokenize(ids) == text, "text": text}
 
 
-def benchmark(path, prefill, decode, threads):
+def benchmark(path, prefill, decode, threads, cache=CACHE):
     info = litert_lm.Benchmark(str(path), litert_lm.Backend.CPU(thread_count=threads), prefill_tokens=prefill, decode_tokens=decode,
-                               cache_dir=CACHE).run()
+                               cache_dir=cache).run()
     return {"threads": threads, "load_s": info.init_time_in_second, "time_to_first_token_s": info.time_to_first_token_in_second,
             "prefill_tokens": info.last_prefill_token_count, "prefill_tokens_per_s": info.last_prefill_tokens_per_second,
             "decode_tokens": info.last_decode_token_count, "decode_tokens_per_s": info.last_decode_tokens_per_second}
@@ -91,12 +91,13 @@ def main():
     parser.add_argument("-n", type=int, default=32)
     parser.add_argument("--benchmark", metavar="PREFILL,DECODE")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cache", default=CACHE, help="folder where --benchmark keeps packed weights; default: in memory")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     if args.benchmark:
         litert_lm.set_min_log_severity(litert_lm.LogSeverity.INFO if args.verbose else litert_lm.LogSeverity.ERROR)
         prefill, decode = (int(n) for n in args.benchmark.split(","))
-        print(json.dumps(benchmark(args.bundle, prefill, decode, args.threads)))
+        print(json.dumps(benchmark(args.bundle, prefill, decode, args.threads, args.cache)))
         return 0
     with Client(args.bundle, args.threads, args.verbose) as client:
         for prompt in args.tokens:

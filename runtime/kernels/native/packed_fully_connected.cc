@@ -33,15 +33,16 @@ void MultiplyAll(const PackedProduct& product, const ThreadPool& threads) {
   });
 }
 
+// Scales and bias are read where they lie.
 Result<const std::byte*> PackedWeightsOf(const OpContext& context, const PackedMatrixShape& shape) {
-  const std::byte* weights = context.in(1).data;
-  const std::string layout = Format("tiles i{} {}", shape.bits, kPackedMatrixLayout);
-  const auto bytes = static_cast<size_t>(shape.out * shape.in * shape.bits / 8);
-  const PackedWeights::Matrix matrix{.bytes = {weights, bytes}, .in = shape.in, .out = shape.out};
-  return context.packed_weights->Packed(layout, matrix, shape.bytes(), [&](ByteSpan packed) {
+  const BoundTensor& weights = context.in(1);
+  const PackedWeights::Matrix matrix{
+      .bytes = {weights.data, NumBytes(weights.type, weights.shape).value_or(0)}, .in = shape.in, .out = shape.out};
+  const std::string layout = Format("packed_matrix {}, i{}", kPackedMatrixLayout, shape.bits);
+  return context.packed_weights->Packed(layout, matrix, shape.bytes(), [&](ByteSpan packed) -> Status {
     context.threads.ForEachBlock(shape.tiles(), kTileChannels * shape.in,
-                                 [&](int64_t first, int64_t count) { PackTiles(shape, weights, first, count, packed.data()); });
-    return Status();
+                                 [&](int64_t first, int64_t count) { PackTiles(shape, weights.data, first, count, packed.data()); });
+    return {};
   });
 }
 
