@@ -25,7 +25,8 @@ struct ConvertArguments {
   std::string quant = "dynamic_int4";
   std::vector<std::string> tensor_types;
   std::string method = "absmax";
-  std::string calibrate;  // a text, or a calibration file
+  std::string calibrate;                     // a text, or a calibration file
+  std::vector<std::string> calibrate_sizes;  // NAME=FILE, of the elastic sizes
   int64_t calibration_tokens = 8192;
   std::vector<std::string> folds;  // "none", "auto", or names; empty: as the method has it
   std::string window = "gather";
