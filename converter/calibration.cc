@@ -10,12 +10,12 @@
 namespace taskpress {
 namespace {
 
-// One site at work and the one that the stream goes on to.
-constexpr size_t kKeptInputs = 2;
+// One site at work and the one that the stream goes on to; and of a matrix in pieces, those before the one at work.
+constexpr size_t kKeptInputs = 4;
 
 std::string KeyOf(const CalibratedInputs& inputs, std::string_view site, const QuantSpec& spec) {
-  return Format("{} {} {} {:08x} {}", site, inputs.first_column, inputs.columns, Crc32(0, std::as_bytes(std::span(inputs.factors))),
-                spec.block_size > 0);
+  return Format("{} {} {} {:08x} {} {}", site, inputs.first_column, inputs.columns, Crc32(0, std::as_bytes(std::span(inputs.factors))),
+                spec.block_size > 0, inputs.nested);
 }
 
 double Square(double value) { return value * value; }
@@ -102,11 +102,20 @@ Result<MeasuredInputs> Calibration::Measured(const CalibratedInputs& inputs) con
 Result<std::vector<float>> Calibration::Importance(const CalibratedInputs& inputs) const { return ImportanceOf(TRY(Moments(inputs))); }
 
 Result<std::shared_ptr<const GptqInput>> Calibration::MakeInput(const CalibratedInputs& inputs, const QuantSpec& spec) const {
-  SecondMoments moments = TRY(Moments(inputs));
+  SecondMoments moments;
+  SecondMoments whole;
+  if (inputs.nested) {
+    whole = TRY(Moments({.weight = inputs.weight, .columns = inputs.first_column + inputs.columns, .factors = inputs.factors}));
+    moments = TRY(SelectMoments(whole, inputs.first_column, inputs.columns, {}));
+  } else {
+    moments = TRY(Moments(inputs));
+  }
   std::vector<float> importance = ImportanceOf(moments);
   const GptqOptions options = DampingFor(moments, spec);
   GptqFactor factor = TRY(GptqFactor::Make(std::move(moments), options));
-  return std::make_shared<const GptqInput>(std::move(factor), std::move(importance));
+  std::optional<GptqCross> cross;
+  if (inputs.nested) cross = TRY(GptqCross::Make(whole, inputs.first_column, factor));
+  return std::make_shared<const GptqInput>(std::move(factor), std::move(importance), std::move(cross));
 }
 
 Result<std::shared_ptr<const GptqInput>> Calibration::GptqInputOf(const CalibratedInputs& inputs, const QuantSpec& spec) const {

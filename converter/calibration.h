@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include "converter/checkpoint.h"
 #include "quantizer/calibration_file.h"
 #include "quantizer/gptq.h"
+#include "quantizer/gptq_nested.h"
 #include "quantizer/quant_spec.h"
 #include "schema/base/error.h"
 
@@ -27,6 +29,8 @@ struct CalibratedInputs {
   int64_t first_column = 0;
   int64_t columns = 0;
   std::vector<float> factors;  // [columns], or empty: ones
+  // A piece of a matrix that makes up for the rounding of the columns before it. Factors are then those of columns [0, first + count).
+  bool nested = false;
 };
 
 struct MeasuredInputs {
@@ -36,7 +40,8 @@ struct MeasuredInputs {
 
 struct GptqInput {
   GptqFactor factor;
-  std::vector<float> importance;  // [columns], see Calibration::Importance()
+  std::vector<float> importance;   // [columns], see Calibration::Importance()
+  std::optional<GptqCross> cross;  // of a nested piece
 };
 
 class Calibration {

@@ -51,6 +51,8 @@ Status CheckDistinct(std::span<const NestedSize> sizes, const NestedSize& size) 
   return {};
 }
 
+std::string LayerWeight(int64_t layer) { return Format("layers.{}.mlp.down_proj.weight", layer); }
+
 // [stored layers]: every width that a size has there.
 std::vector<std::vector<int64_t>> FfnCuts(std::span<const NestedSize> sizes) {
   std::vector<std::vector<int64_t>> cuts(static_cast<size_t>(sizes.front().config.num_hidden_layers));
@@ -95,6 +97,21 @@ Result<std::vector<NestedSize>> NestSizes(const TextConfig& stored, const Matfor
   return sizes;
 }
 
+PieceCalibrations PieceCalibrationsOf(std::span<const NestedSize> sizes, std::span<const std::shared_ptr<const Calibration>> calibrations) {
+  PieceCalibrations pieces;
+  for (size_t i = 0; i < std::min(sizes.size(), calibrations.size()); ++i) {
+    if (calibrations[i] == nullptr) continue;
+    const NestedSize& size = sizes[i];
+    for (size_t layer = 0; layer < size.place.stored_layers.size(); ++layer) {
+      const int64_t stored = size.place.stored_layers[layer];
+      const int64_t width = size.config.intermediate_size[layer];
+      if (width == size.place.ffn_cuts[static_cast<size_t>(stored)].back()) continue;  // the big one's last, too
+      pieces.try_emplace({LayerWeight(stored), width}, calibrations[i], LayerWeight(static_cast<int64_t>(layer)));
+    }
+  }
+  return pieces;
+}
+
 Status BuildSizes(const TextConfig& stored, const MatformerSlice& big, const PrepareOptions& options, const TextModelOptions& text,
                   TextWeights& weights, PreparedModel& model) {
   model.size_name = SizeName(options.slice);
@@ -103,6 +120,7 @@ Status BuildSizes(const TextConfig& stored, const MatformerSlice& big, const Pre
     return {};
   }
   const std::vector<NestedSize> sizes = TRY(NestSizes(stored, big, options.slice, options.elastic));
+  weights.SetPieceCalibrations(PieceCalibrationsOf(std::span(sizes).subspan(1), options.elastic_calibrations));
   model.graphs.prefill_decode = TRY(BuildPrefillDecode(model.config, weights, text, &sizes.front().place));
   for (const NestedSize& size : std::span(sizes).subspan(1)) {
     Graph graph = TRY(BuildPrefillDecode(size.config, weights, text, &size.place));

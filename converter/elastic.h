@@ -28,6 +28,10 @@ Result<std::vector<NestedSize>> NestSizes(const TextConfig& stored, const Matfor
 // "e2b", or of a JSON file its name without the extension.
 std::string SizeName(const std::string& spec);
 
+// Which size's calibration decides which piece of a down_proj: each piece that is a size's last, where the size has a calibration; where
+// several have, the first. `sizes` and `calibrations`: without the big one, [elastic] as in PrepareOptions.
+PieceCalibrations PieceCalibrationsOf(std::span<const NestedSize> sizes, std::span<const std::shared_ptr<const Calibration>> calibrations);
+
 // Builds the prefill_decode graph of every size: model.graphs.prefill_decode, model.smaller and model.size_name. `weights` and model.config
 // are those of the big one.
 Status BuildSizes(const TextConfig& stored, const MatformerSlice& big, const PrepareOptions& options, const TextModelOptions& text,

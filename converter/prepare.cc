@@ -65,6 +65,34 @@ Status NoteAdapterEffect(std::span<const std::string> changed, const TextConfig&
   return {};
 }
 
+// A calibration must be of the very tensors that it is used for.
+Status CheckFingerprint(const std::shared_ptr<const Calibration>& calibration, const std::string& fingerprint, const std::string& slice) {
+  if (calibration == nullptr || calibration->info().model == fingerprint) return {};
+  return Fail(ErrorCode::kCalibrationMismatch, "the calibration is of model {}, this checkpoint and slice {} are {}",
+              calibration->info().model, slice, fingerprint);
+}
+
+Status CheckElasticCalibrations(const std::shared_ptr<const Checkpoint>& merged, const TextConfig& stored, const PrepareOptions& options) {
+  for (size_t i = 0; i < std::min(options.elastic.size(), options.elastic_calibrations.size()); ++i) {
+    if (options.elastic_calibrations[i] == nullptr) continue;
+    const MatformerSlice slice = TRY(ResolveSlice(options.elastic[i], stored));
+    const std::shared_ptr<const Checkpoint> tensors = TRY(SliceCheckpoint(merged, stored, slice));
+    TRY(CheckFingerprint(options.elastic_calibrations[i], TRY(ModelFingerprint(*tensors)), options.elastic[i]));
+  }
+  return {};
+}
+
+// What decided the codes, so that a resumed conversion knows it again.
+std::string CalibrationSource(const PrepareOptions& options) {
+  std::string source = Format("{} tokens, {}", options.calibration->info().tokens, options.calibration->info().token_hash);
+  for (size_t i = 0; i < std::min(options.elastic.size(), options.elastic_calibrations.size()); ++i) {
+    if (options.elastic_calibrations[i] == nullptr) continue;
+    const CalibrationInfo& info = options.elastic_calibrations[i]->info();
+    source += Format("; {}: {} tokens, {}", SizeName(options.elastic[i]), info.tokens, info.token_hash);
+  }
+  return source;
+}
+
 InputStrengths StrengthsOf(const std::shared_ptr<const Calibration>& calibration) {
   if (calibration == nullptr) return {};
   return [calibration](const std::string& weight, int64_t columns) -> Result<MeasuredInputs> {
@@ -101,13 +129,11 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
       model.notes.push_back(Format("the adapter's changes of the {} layers that the slice leaves out are gone with them", skipped));
   }
   model.inputs = InputsOf(files, *merged.checkpoint, options);
+  TRY(CheckElasticCalibrations(merged.checkpoint, stored, options));
   const std::shared_ptr<const Checkpoint> tensors = TRY(SliceCheckpoint(std::move(merged.checkpoint), stored, slice));
   TextWeights weights = TRY(TextWeights::Bind(tensors, model.config));
   if (options.calibration != nullptr || options.model.calibration_length) model.fingerprint = TRY(ModelFingerprint(*tensors));
-  if (options.calibration != nullptr && options.calibration->info().model != model.fingerprint) {
-    return Fail(ErrorCode::kCalibrationMismatch, "the calibration is of model {}, this checkpoint and slice are {}",
-                options.calibration->info().model, model.fingerprint);
-  }
+  TRY(CheckFingerprint(options.calibration, model.fingerprint, options.slice));
   weights.SetCalibration(options.calibration);
   TRY(weights.ApplyRecipe(options.recipe));
   model.notes.insert(model.notes.end(), weights.notes().begin(), weights.notes().end());
@@ -126,9 +152,8 @@ Result<PreparedModel> PrepareModel(const ModelFiles& files, const std::filesyste
   TextModelOptions text = options.model;
   if (options.score_signature) text.score_length = ScoreLength(model.config.text_vocab_size, context);
   TRY(BuildSizes(stored, slice, options, text, weights, model));
-  if (options.calibration != nullptr) {  // decides codes, so a resumed conversion must know it again
-    const CalibrationInfo& info = options.calibration->info();
-    const std::string source = Format("{} tokens, {}", info.tokens, info.token_hash);
+  if (options.calibration != nullptr) {
+    const std::string source = CalibrationSource(options);
     model.graphs.prefill_decode.metadata.emplace_back("taskpress.calibration", source);
     for (PreparedSize& size : model.smaller) size.prefill_decode.metadata.emplace_back("taskpress.calibration", source);
   }

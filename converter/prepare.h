@@ -36,6 +36,8 @@ struct PrepareOptions {
   std::string slice = "e4b";  // MatFormer slice, see ResolveSlice(); cut after the adapter was merged
   // Further slices over the same weights, each inside `slice`; not empty: an elastic bundle. FORMATS, rule E12.
   std::vector<std::string> elastic = {};
+  // [elastic], or empty: the calibration of the checkpoint and that slice, or null. Its inputs decide the pieces that are the slice's last.
+  std::vector<std::shared_ptr<const Calibration>> elastic_calibrations = {};
   std::filesystem::path lora = {};  // folder of a PEFT adapter to merge; empty: none
   bool score_signature = false;     // adds score_<T> with the T of ScoreLength()
 };

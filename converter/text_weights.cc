@@ -21,6 +21,8 @@ constexpr std::string_view kEmbedding = "embed_tokens.weight";
 constexpr std::string_view kPerLayerEmbedding = "embed_tokens_per_layer.weight";
 constexpr std::string_view kHead = "lm_head.weight";
 
+std::string PieceName(const std::string& name, int64_t begin, int64_t end) { return Format("{}[:,{}:{}]", name, begin, end); }
+
 Result<std::string_view> FindTextPrefix(const Checkpoint& checkpoint, std::string_view family) {
   for (const std::string_view prefix : kTextPrefixes) {
     if (checkpoint.Find(std::string(prefix) + std::string(kEmbedding)) != nullptr) return prefix;
@@ -234,10 +236,18 @@ Status TextWeights::SetFolds(std::vector<Fold> folds) {
 CalibratedInputs TextWeights::InputsOf(const Part& part) const {
   if (calibration_ == nullptr || !calibration_->Has(part.spec_name)) return {};
   CalibratedInputs inputs{.weight = part.spec_name, .first_column = part.first_column, .columns = part.columns, .factors = {}};
+  std::shared_ptr<const Calibration> calibration = calibration_;
+  const auto own = piece_calibrations_.find({part.spec_name, part.first_column + part.columns});
+  if (own != piece_calibrations_.end()) {
+    calibration = own->second.calibration;
+    inputs.weight = own->second.weight;
+  }
+  inputs.nested = spec.method == QuantMethod::kGptq && !part.before.empty();
   if (const auto scaling = scalings_.find(part.spec_name); scaling != scalings_.end() && !scaling->second->columns.empty()) {
-    const std::span<const float> all = scaling->second->columns;
-    const std::span<const float> own = all.subspan(static_cast<size_t>(part.first_column), static_cast<size_t>(part.columns));
-    inputs.factors.assign(own.begin(), own.end());
+    const auto first = static_cast<size_t>(inputs.nested ? 0 : part.first_column);
+    const auto end = static_cast<size_t>(part.first_column + part.columns);
+    const std::span<const float> factors = std::span(scaling->second->columns).subspan(first, end - first);
+    inputs.factors.assign(factors.begin(), factors.end());
   }
   return inputs;
 }
@@ -246,15 +256,17 @@ Status TextWeights::Calibrate(CalibratedInputs inputs, QuantizedRowsInput& rows)
   const QuantSpec spec = rows.spec;
   if (inputs.weight.empty() || !spec.is_quantized() || spec.method == QuantMethod::kAbsmax) return {};
   if (spec.method == QuantMethod::kClip) {
-    rows.column_importance = TRY(calibration_->Importance(inputs));
+    rows.column_importance = TRY(calibration->Importance(inputs));
     return {};
   }
-  TRY(calibration_->Check(inputs));
-  rows.quantizer = [calibration = calibration_, inputs = std::move(inputs), spec](std::span<const float> values, int64_t num_rows,
-                                                                                  ByteSpan packed, std::span<float> scales,
-                                                                                  int64_t first_row) -> Status {
+  TRY(calibration->Check(inputs));
+  rows.quantizer = [calibration, inputs = std::move(inputs), spec, before = part.before](std::span<const float> values, int64_t num_rows,
+                                                                                         ByteSpan packed, std::span<float> scales,
+                                                                                         int64_t first_row) -> Status {
     const std::shared_ptr<const GptqInput> input = TRY(calibration->GptqInputOf(inputs, spec));
-    return GptqRows(input->factor, spec, input->importance, values, num_rows, packed, scales, first_row);
+    if (!input->cross) return GptqRows(input->factor, spec, input->importance, values, num_rows, packed, scales, first_row);
+    const std::vector<float> errors = TRY(RoundingErrors(before, first_row, num_rows));
+    return NestedGptqRows(input->factor, *input->cross, spec, input->importance, values, num_rows, errors, packed, scales, first_row);
   };
   return {};
 }
@@ -329,13 +341,25 @@ Result<Weight> TextWeights::Columns(const std::string& name, int64_t begin, int6
   if (bound == nullptr) return Fail(ErrorCode::kWeightsMismatch, "weight \"{}\" is not in the table", name);
   const Shape& shape = bound->tensor->shape;
   if (begin == 0 && end == MatrixColumns(shape)) return Matrix(name);
-  return Make({.name = Format("{}[:,{}:{}]", name, begin, end),
+  std::vector<std::shared_ptr<const QuantizedRows>> before;
+  int64_t at = 0;
+  for (const BundleWeight& weight : handed_out_) {
+    if (at == begin) break;
+    if (weight.name != PieceName(name, at, at + weight.columns)) continue;
+    before.push_back(weight.rows);
+    at += weight.columns;
+  }
+  if (at != begin) {
+    return Fail(ErrorCode::kWeightsMismatch, "columns [{}, {}) of \"{}\" are asked for before those in front of them", begin, end, name);
+  }
+  return Make({.name = PieceName(name, begin, end),
                .source = name,
                .spec_name = name,
                .num_rows = MatrixRows(shape),
                .first_column = begin,
                .columns = end - begin,
-               .scale_factor = 1.0F});
+               .scale_factor = 1.0F,
+               .before = std::move(before)});
 }
 
 Result<Weight> TextWeights::Head() {

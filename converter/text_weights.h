@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "converter/calibration.h"
@@ -49,6 +50,14 @@ struct WeightFloats {
   FloatRowReader read;
 };
 
+// Whose inputs a piece of a matrix's columns is rounded for, where it is another model's than SetCalibration()'s: by the matrix's name and
+// the column that the piece ends before. The other model may know the matrix by another name.
+struct PieceCalibration {
+  std::shared_ptr<const Calibration> calibration;
+  std::string weight;
+};
+using PieceCalibrations = std::map<std::pair<std::string, int64_t>, PieceCalibration>;
+
 class TextWeights {
  public:
   // Checks every name and shape. All missing, unknown and misshapen tensors are listed in one kWeightsMismatch. Tensors of the vision and
@@ -57,6 +66,8 @@ class TextWeights {
 
   // Matrices are rounded with what is known of their inputs. Before ApplyRecipe().
   void SetCalibration(std::shared_ptr<const Calibration> calibration) { calibration_ = std::move(calibration); }
+  // Before Columns().
+  void SetPieceCalibrations(PieceCalibrations pieces) { piece_calibrations_ = std::move(pieces); }
   // Gives every weight its storage type. Where kGptq is asked for, weights whose inputs are not known (tables) are clipped.
   Status ApplyRecipe(const Recipe& recipe);
 
@@ -72,7 +83,8 @@ class TextWeights {
   Result<Weight> Matrix(const std::string& name);
   // The first rows of a matrix: the same bytes as Matrix() has there.
   Result<Weight> FirstRows(const std::string& name, int64_t num_rows);
-  // Columns [begin, end) of a matrix, with scales of their own, as "name[:,begin:end]".
+  // Columns [begin, end) of a matrix, with scales of their own, as "name[:,begin:end]". With kGptq they make up for the rounding of the
+  // columns before, which are asked for first.
   Result<Weight> Columns(const std::string& name, int64_t begin, int64_t end);
   // The logits' weights: the text rows of embed_tokens, as "lm_head.weight".
   Result<Weight> Head();
@@ -103,6 +115,7 @@ class TextWeights {
     int64_t first_column;
     int64_t columns;
     float scale_factor;
+    std::vector<std::shared_ptr<const QuantizedRows>> before = {};  // pieces that hold columns [0, first_column), if there are any
   };
 
   TextWeights() = default;
@@ -120,6 +133,7 @@ class TextWeights {
   std::map<std::string, Bound> bound_;
   std::map<std::string, std::pair<QuantClass, QuantSpec>> specs_;
   std::shared_ptr<const Calibration> calibration_;  // null: none; shared with the rows that are made later
+  PieceCalibrations piece_calibrations_;
   std::vector<Fold> folds_;
   std::map<std::string, std::shared_ptr<const WeightScaling>> scalings_;  // by name in the weight table; shared with readers
   std::vector<BundleWeight> handed_out_;

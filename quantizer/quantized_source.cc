@@ -98,6 +98,29 @@ Status QuantizedRows::ReadFloats(int64_t first_row, int64_t count, std::span<flo
   return {};
 }
 
+Result<std::vector<float>> RoundingErrors(std::span<const std::shared_ptr<const QuantizedRows>> pieces, int64_t first_row, int64_t count) {
+  size_t width = 0;
+  for (const std::shared_ptr<const QuantizedRows>& piece : pieces) width += static_cast<size_t>(piece->columns());
+  const auto rows = static_cast<size_t>(count);
+  std::vector<float> errors(rows * width);
+  size_t first = 0;
+  for (const std::shared_ptr<const QuantizedRows>& piece : pieces) {
+    const auto columns = static_cast<size_t>(piece->columns());
+    std::vector<float> floats(rows * columns);
+    std::vector<float> rounded(floats.size());
+    std::vector<std::byte> packed(rows * piece->row_bytes());
+    std::vector<float> scales(rows * static_cast<size_t>(piece->scales_per_row()));
+    TRY(piece->ReadFloats(first_row, count, floats));
+    TRY(piece->ReadRows(first_row, count, packed, scales));
+    DequantizeRows(piece->spec(), packed, scales, count, piece->columns(), rounded);
+    for (size_t row = 0; row < rows; ++row) {
+      for (size_t c = 0; c < columns; ++c) errors[row * width + first + c] = floats[row * columns + c] - rounded[row * columns + c];
+    }
+    first += columns;
+  }
+  return errors;
+}
+
 Result<SharedBytes> MakeQuantizedSource(QuantizedRowsInput input) { return QuantizedRows::Make(std::move(input)); }
 
 }  // namespace taskpress

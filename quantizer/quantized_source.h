@@ -70,6 +70,10 @@ class QuantizedRows final : public RowSource {
   uint64_t row_bytes_;
 };
 
+// What rounding took off the values of rows [first_row, +count) of a matrix that is stored in these pieces of its columns, side by side:
+// [count, columns of all].
+Result<std::vector<float>> RoundingErrors(std::span<const std::shared_ptr<const QuantizedRows>> pieces, int64_t first_row, int64_t count);
+
 Result<SharedBytes> MakeQuantizedSource(QuantizedRowsInput input);
 
 }  // namespace taskpress

@@ -9,6 +9,7 @@
 
 #include "converter/calibrate.h"
 #include "converter/convert.h"
+#include "converter/elastic.h"
 #include "quantizer/recipe_file.h"
 #include "schema/base/checked_math.h"
 #include "schema/base/mapped_file.h"
@@ -130,9 +131,8 @@ Result<BudgetFit> FitTarget(const ConvertArguments& arguments, const ModelFiles&
 
 // Of a text, the moments are in a file without a name: what is mapped stays readable.
 Result<std::shared_ptr<const Calibration>> CalibrationOf(const ConvertArguments& arguments, const ModelFiles& files,
-                                                         const std::string& slice) {
-  if (arguments.calibrate.empty()) return nullptr;
-  const std::filesystem::path given = arguments.calibrate;
+                                                         const std::string& slice, const std::filesystem::path& given) {
+  if (given.empty()) return nullptr;
   Result<CalibrationFile> made = CalibrationFile::Open(given);
   if (made || given.extension() == kCalibrationExtension) return std::make_shared<const Calibration>(TRY(std::move(made)));
   std::error_code ignored;
@@ -145,8 +145,29 @@ Result<std::shared_ptr<const Calibration>> CalibrationOf(const ConvertArguments&
   const CalibrateReport report = TRY(Calibrate(files, arguments.checkpoint, options, file));
   Result<CalibrationFile> opened = CalibrationFile::Open(file);
   std::filesystem::remove(file, ignored);
-  std::cerr << Format("note: calibrated with {} tokens in windows of {}\n", report.tokens, report.window);
+  std::cerr << Format("note: {} calibrated with {} tokens in windows of {}\n", slice, report.tokens, report.window);
   return std::make_shared<const Calibration>(TRY(std::move(opened)));
+}
+
+bool IsCalibrationFile(const std::filesystem::path& path) {
+  return path.extension() == kCalibrationExtension || CalibrationFile::Open(path).has_value();
+}
+
+// [elastic]: what --calibrate-size names, and where --calibrate is a text and gptq asks, that text.
+Result<std::vector<std::string>> ElasticCalibrationInputs(const ConvertArguments& arguments, const Recipe& recipe) {
+  const bool text = recipe.method == QuantMethod::kGptq && !arguments.calibrate.empty() && !IsCalibrationFile(arguments.calibrate);
+  std::vector<std::string> inputs(arguments.elastic.size(), text ? arguments.calibrate : "");
+  for (const std::string& size : arguments.calibrate_sizes) {
+    const size_t equals = size.find('=');
+    const std::string name = size.substr(0, equals);
+    const auto found = std::ranges::find(arguments.elastic, name, SizeName);
+    if (equals == std::string::npos || found == arguments.elastic.end()) {
+      return Fail(ErrorCode::kUsage, "--calibrate-size {}: NAME=FILE, NAME one of the sizes of --elastic", size);
+    }
+    if (arguments.calibrate.empty()) return Fail(ErrorCode::kUsage, "--calibrate-size {}: the big size needs --calibrate", size);
+    inputs[static_cast<size_t>(found - arguments.elastic.begin())] = size.substr(equals + 1);
+  }
+  return inputs;
 }
 
 // The folder's name, which may hold dots, or the file's without its extension.
@@ -229,6 +250,8 @@ void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& 
                   "(folds and gptq); default: what RECIPE.toml says, else absmax");
   verb.add_option("--calibrate", arguments->calibrate,
                   "a text or .jsonl to measure the inputs of all matrices with, or what `taskpress calibrate` made of one");
+  verb.add_option("--calibrate-size", arguments->calibrate_sizes,
+                  "NAME=FILE, the same of one of the --elastic sizes; repeatable. A text of --calibrate is measured with each size anyway");
   verb.add_option("--calibration-tokens", arguments->calibration_tokens, "of the text, at most")->capture_default_str();
   verb.add_option("--folds", arguments->folds,
                   "rescaling of channels that leaves the float model as it is: auto, none, or names of folds; default: auto for "
@@ -288,19 +311,27 @@ Result<PreparedJobs> PrepareJobs(const ConvertArguments& arguments) {
   prepared.files = TRY(OpenModelFiles(arguments.checkpoint));
   prepared.slices = arguments.slices;
   if (prepared.slices.empty()) prepared.slices.emplace_back(kWholeModel);
+  const std::vector<std::string> of_sizes = TRY(ElasticCalibrationInputs(arguments, options.recipe));
+  for (size_t i = 0; i < of_sizes.size(); ++i) {
+    options.elastic_calibrations.push_back(TRY(CalibrationOf(arguments, *prepared.files, arguments.elastic[i], of_sizes[i])));
+  }
   std::vector<std::vector<std::filesystem::path>> outputs = OutputPaths(arguments, prepared.slices);
   for (size_t i = 0; i < prepared.slices.size(); ++i) {
     PrepareOptions own = options;
     own.slice = prepared.slices[i];
-    own.calibration = TRY(CalibrationOf(arguments, *prepared.files, own.slice));
+    own.calibration = TRY(CalibrationOf(arguments, *prepared.files, own.slice, arguments.calibrate));
     if (HasTarget(arguments)) {
       prepared.budgets.push_back(TRY(FitTarget(arguments, *prepared.files, own, outputs[i])));
       own.recipe = prepared.budgets.back().recipe;
     }
     prepared.models.push_back(TRY(PrepareModel(*prepared.files, arguments.checkpoint, own)));
-    if (!arguments.calibrate.empty()) prepared.models.back().inputs.emplace_back(arguments.calibrate);
-    if (IsRecipeFile(arguments)) prepared.models.back().inputs.emplace_back(arguments.quant);
-    if (!arguments.sensitivity_text.empty()) prepared.models.back().inputs.emplace_back(arguments.sensitivity_text);
+    std::vector<std::filesystem::path>& inputs = prepared.models.back().inputs;
+    if (!arguments.calibrate.empty()) inputs.emplace_back(arguments.calibrate);
+    for (const std::string& input : of_sizes) {
+      if (!input.empty() && input != arguments.calibrate) inputs.emplace_back(input);
+    }
+    if (IsRecipeFile(arguments)) inputs.emplace_back(arguments.quant);
+    if (!arguments.sensitivity_text.empty()) inputs.emplace_back(arguments.sensitivity_text);
   }
   for (size_t i = 0; i < prepared.models.size(); ++i)
     prepared.jobs.push_back({.model = &prepared.models[i], .outputs = std::move(outputs[i])});

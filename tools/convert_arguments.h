@@ -26,8 +26,9 @@ struct ConvertArguments {
   std::string quant = "dynamic_int4";   // a named recipe, or a file FILE.toml
   bool quant_given = false;
   std::vector<std::string> tensor_types;
-  std::string method;     // empty: what the recipe file says, absmax for named recipes
-  std::string calibrate;  // a text, or a calibration file
+  std::string method;                        // empty: what the recipe file says, absmax for named recipes
+  std::string calibrate;                     // a text, or a calibration file
+  std::vector<std::string> calibrate_sizes;  // NAME=FILE, of the elastic sizes
   int64_t calibration_tokens = 8192;
   std::string target_size;                // of each file, "2.2G"; the types are chosen for it
   double target_bpw = 0;                  // the same, as bits for each parameter
