@@ -295,8 +295,12 @@ Result<Executor> Executor::Create(const Graph& graph, int32_t subgraph, SharedRu
 
 Status Executor::Run() {
   TRY(RunSteps(0, steps_.size()));
-  for (const CopyBack& copy : copy_backs_) std::memcpy(copy.to, copy.from, copy.bytes);
+  CopyStatesBack();
   return {};
+}
+
+void Executor::CopyStatesBack() {
+  for (const CopyBack& copy : copy_backs_) std::memcpy(copy.to, copy.from, copy.bytes);
 }
 
 Status Executor::RunSteps(size_t begin, size_t end) {

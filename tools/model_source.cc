@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 
+#include "converter/calibration.h"
 #include "converter/model_files.h"
 #include "converter/prepare.h"
+#include "schema/base/hash.h"
 #include "schema/base/mapped_file.h"
 #include "schema/bundle.h"
 #include "tools/command.h"
@@ -27,8 +29,9 @@ struct Parts {
   uint64_t model_bytes;
 };
 
-Result<Parts> FromCheckpoint(const std::filesystem::path& path, const std::string& slice, int64_t context) {
+Result<Parts> FromCheckpoint(const std::filesystem::path& path, const std::string& slice, int64_t context, std::span<const Fold> folds) {
   PrepareOptions options;
+  options.folds.assign(folds.begin(), folds.end());
   if (!slice.empty()) options.slice = slice;
   options.recipe = TRY(RecipeFromName("f32"));
   options.model.context = context;
@@ -60,10 +63,12 @@ void AddRunFlags(CLI::App& app, RunFlags& flags) {
   app.add_option("--kernels", flags.kernels, "reference: plain loops; xnnpack: fast")->capture_default_str();
 }
 
-Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context) {
+Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context,
+                              std::span<const Fold> folds) {
   const auto start = std::chrono::steady_clock::now();
   const SessionOptions options = TRY(OptionsFrom(flags));
-  Parts parts = IsCheckpointPath(path) ? TRY(FromCheckpoint(path, flags.size, checkpoint_context)) : TRY(FromBundle(path, flags.size));
+  Parts parts =
+      IsCheckpointPath(path) ? TRY(FromCheckpoint(path, flags.size, checkpoint_context, folds)) : TRY(FromBundle(path, flags.size));
   Session session = TRY(Session::Create(std::move(parts.graphs), options));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   return OpenedModel{.session = std::move(session),
@@ -71,6 +76,35 @@ Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags&
                      .tokenizer = std::move(parts.tokenizer),
                      .model_bytes = parts.model_bytes,
                      .load_seconds = seconds.count()};
+}
+
+Result<std::vector<Fold>> FoldsOf(const TextModel& model) {
+  for (const auto& [name, text] : model.prefill_decode.metadata) {
+    if (name == kFoldsEntry) return DecodeFolds(text);
+  }
+  return std::vector<Fold>();
+}
+
+Result<std::string> ModelIdentity(const std::filesystem::path& path, const std::string& size) {
+  std::string identity;
+  if (IsCheckpointPath(path)) {
+    const std::unique_ptr<const ModelFiles> files = TRY(OpenModelFiles(path));
+    const std::shared_ptr<const Checkpoint> checkpoint = files->checkpoint();
+    identity = TRY(ModelFingerprint(*checkpoint));
+  } else {
+    const std::shared_ptr<const MappedFile> file = TRY(MappedFile::Open(path));
+    constexpr uint64_t kBlock = 16 << 20;
+    Sha256 hash;
+    for (uint64_t at = 0; at < file->size(); at += kBlock) {
+      const uint64_t bytes = std::min(kBlock, file->size() - at);
+      if (StopRequested()) return Fail(ErrorCode::kInterrupted, "while reading {}", path.string());
+      hash.Update(file->bytes().subspan(at, bytes));
+      file->Forget(at, bytes);
+    }
+    TRY(file->CheckUnchanged());
+    identity = "sha256:" + hash.FinishHex();
+  }
+  return size.empty() ? identity : identity + " size " + size;
 }
 
 Result<std::string> ReadTextFile(const std::filesystem::path& path) {
