@@ -1,7 +1,5 @@
 #include "quantizer/calibration_file.h"
 
-#include <zstd.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,20 +7,19 @@
 
 #include "schema/base/checked_math.h"
 #include "schema/base/hash.h"
+#include "schema/indexed_file.h"
 #include "schema/json.h"
+#include "schema/zstd_frame.h"
 
 // H1 to H13 are the rules of FORMATS.md, section Calibration file.
 namespace taskpress {
 namespace {
 
-constexpr std::string_view kMagic("TPCALIB\0", 8);
-constexpr uint32_t kVersion = 1;
-constexpr uint64_t kCheckedHeaderBytes = 36;
-constexpr uint64_t kMaxIndexBytes = 16 << 20;
+constexpr IndexedFileKind kKind{.magic = "TPCALIB", .noun = "calibration file", .code = ErrorCode::kCalibrationFile};
 constexpr size_t kMaxTextBytes = 1024;
 constexpr int64_t kMaxTokens = int64_t{1} << 53;
 constexpr std::string_view kSchema = "taskpress/calibration/1";
-constexpr JsonLimits kIndexLimits{.max_bytes = kMaxIndexBytes, .max_depth = 8};
+constexpr JsonLimits kIndexLimits{.max_bytes = kKind.max_index_bytes, .max_depth = 8};
 
 template <typename... Args>
 std::unexpected<Error> Damaged(std::format_string<const Args&...> format, const Args&... args) {
@@ -103,55 +100,11 @@ Status CheckLayout(std::span<const CalibrationSite> sites, std::optional<uint64_
   return {};
 }
 
-// Unpacks one zstd frame piece by piece.
-class FrameReader {
- public:
-  explicit FrameReader(ByteView frame) : context_(ZSTD_createDCtx()), input_{frame.data(), frame.size(), 0} {}
-
-  Status Read(ByteSpan out) {
-    ZSTD_outBuffer output{out.data(), out.size(), 0};
-    while (output.pos < output.size) {
-      if (left_ == 0) return Damaged("zstd: the frame ends early");
-      TRY(Step(output));
-    }
-    return {};
-  }
-  // What the frame holds has been read: nothing but its end may be left.
-  Status Finish() {
-    ZSTD_outBuffer output{nullptr, 0, 0};
-    if (left_ != 0) TRY(Step(output));
-    if (left_ != 0 || input_.pos != input_.size) return Damaged("zstd: the frame does not end where its content does");
-    return {};
-  }
-  template <typename T>
-  Result<T> ReadOne() {
-    T value;
-    TRY(Read(std::as_writable_bytes(std::span(&value, 1))));
-    return value;
-  }
-
- private:
-  Status Step(ZSTD_outBuffer& output) {
-    const size_t before = input_.pos + output.pos;
-    left_ = ZSTD_decompressStream(context_.get(), &output, &input_);
-    if (ZSTD_isError(left_) != 0) return Damaged("zstd: {}", ZSTD_getErrorName(left_));
-    if (left_ != 0 && input_.pos + output.pos == before) return Damaged("zstd: the frame ends early");
-    return {};
-  }
-
-  struct Free {
-    void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
-  };
-  std::unique_ptr<ZSTD_DCtx, Free> context_;
-  ZSTD_inBuffer input_;
-  size_t left_ = 1;  // 0 once the frame has ended
-};
-
 enum class Sign { kAny, kNotNegative };
 
 // H10: reads as many values as `into` has and adds them. `scratch` is at least as large.
 template <typename T>
-Status ReadAndAdd(FrameReader& reader, std::span<T> into, std::span<T> scratch, Sign sign, bool maximum = false) {
+Status ReadAndAdd(ZstdFrameReader& reader, std::span<T> into, std::span<T> scratch, Sign sign, bool maximum = false) {
   const std::span<T> values = scratch.first(into.size());
   TRY(reader.Read(std::as_writable_bytes(values)));
   for (size_t i = 0; i < into.size(); ++i) {
@@ -161,7 +114,7 @@ Status ReadAndAdd(FrameReader& reader, std::span<T> into, std::span<T> scratch, 
   return {};
 }
 
-Status ReadBody(FrameReader& reader, SecondMoments& into) {
+Status ReadBody(ZstdFrameReader& reader, SecondMoments& into) {
   const auto tokens = TRY(reader.ReadOne<int64_t>());
   if (tokens < 0 || tokens > kMaxTokens - into.tokens) return Damaged("counts {} tokens", tokens);
   into.tokens += tokens;
@@ -191,10 +144,7 @@ Status AddSite(ByteView file, const CalibrationSite& site, SecondMoments& into) 
   const ByteView frame = file.subspan(site.offset, site.bytes);
   if (Crc32(0, frame) != site.crc32) return Damaged("the CRC-32 of its {} bytes is wrong", site.bytes);
   const uint64_t needed = CalibrationBodyBytes(site.columns, site.kind);
-  const unsigned long long declared = ZSTD_getFrameContentSize(frame.data(), frame.size());
-  if (declared != needed) return Damaged("is no zstd frame of {} bytes", needed);
-  if (ZSTD_findFrameCompressedSize(frame.data(), frame.size()) != frame.size()) return Damaged("is not exactly one zstd frame");
-  FrameReader reader(frame);
+  ZstdFrameReader reader = TRY(ZstdFrameReader::Open(frame, needed, ErrorCode::kCalibrationFile));
   TRY(ReadBody(reader, into));
   return reader.Finish();
 }
@@ -207,14 +157,7 @@ uint64_t CalibrationBodyBytes(int64_t columns, MomentKind kind) {
 }
 
 std::vector<std::byte> FormatCalibrationHeader(uint64_t offset, std::string_view index) {
-  std::vector<std::byte> header(kCalibrationHeaderBytes);
-  std::ranges::copy(AsBytes(kMagic), header.begin());
-  StoreLittle<uint32_t>(header.data() + 8, kVersion);
-  StoreLittle<uint64_t>(header.data() + 16, offset);
-  StoreLittle<uint64_t>(header.data() + 24, index.size());
-  StoreLittle<uint32_t>(header.data() + 32, Crc32(0, AsBytes(index)));
-  StoreLittle<uint32_t>(header.data() + kCheckedHeaderBytes, Crc32(0, ByteView(header).first(kCheckedHeaderBytes)));
-  return header;
+  return FormatIndexedHeader(kKind, offset, index);
 }
 
 Result<std::string> FormatCalibrationIndex(const CalibrationIndex& index) {
@@ -258,26 +201,10 @@ Result<CalibrationIndex> ParseCalibrationIndex(ByteView text, std::optional<uint
   return index;
 }
 
+// H1, H2
 Result<CalibrationIndex> ParseCalibration(ByteView file) {
-  if (file.size() < kCalibrationHeaderBytes) {
-    return Damaged("has {} bytes, the header alone needs {}; the file is truncated", file.size(), kCalibrationHeaderBytes);
-  }
-  if (AsText(file.first(kMagic.size())) != kMagic) return Damaged("does not begin with TPCALIB; this is no calibration file");  // H1
-  if (LoadLittle<uint32_t>(file.data() + kCheckedHeaderBytes) != Crc32(0, file.first(kCheckedHeaderBytes))) {
-    return Damaged("the CRC-32 of the header is wrong");
-  }
-  const auto version = LoadLittle<uint32_t>(file.data() + 8);
-  if (version != kVersion) return Damaged("is of version {}, this program reads version {}", version, kVersion);
-  if (LoadLittle<uint32_t>(file.data() + 12) != 0) return Damaged("bytes 12 to 15 are not zero");
-  const auto offset = LoadLittle<uint64_t>(file.data() + 16);
-  const auto bytes = LoadLittle<uint64_t>(file.data() + 24);
-  if (offset < kCalibrationHeaderBytes || !RangeInside(offset, bytes, file.size()) || offset + bytes != file.size()) {  // H2
-    return Damaged("an index of {} bytes at {} does not end with the file of {}; the file is truncated", bytes, offset, file.size());
-  }
-  if (bytes > kMaxIndexBytes) return Damaged("an index of {} bytes exceeds {}", bytes, kMaxIndexBytes);
-  const ByteView index = file.subspan(offset, bytes);
-  if (LoadLittle<uint32_t>(file.data() + 32) != Crc32(0, index)) return Damaged("the CRC-32 of the index is wrong");
-  return ParseCalibrationIndex(index, offset);
+  const IndexPlace place = TRY(ParseIndexedHeader(kKind, file));
+  return ParseCalibrationIndex(file.subspan(place.offset, place.bytes), place.offset);
 }
 
 Status AddCalibrationSite(ByteView file, const CalibrationSite& site, SecondMoments& into) {

@@ -15,6 +15,7 @@
 #include "schema/base/error.h"
 #include "schema/base/mapped_file.h"
 #include "schema/base/output_file.h"
+#include "schema/indexed_file.h"
 
 namespace taskpress {
 
@@ -102,7 +103,7 @@ Status MergeCalibrations(std::span<const std::filesystem::path> inputs, const st
                          bool replace = false);
 
 // Parts of the format that reader and writer share.
-inline constexpr uint64_t kCalibrationHeaderBytes = 40;
+inline constexpr uint64_t kCalibrationHeaderBytes = kIndexedHeaderBytes;
 // The header of a file whose index is `index`, at `offset`. [kCalibrationHeaderBytes]
 std::vector<std::byte> FormatCalibrationHeader(uint64_t offset, std::string_view index);
 // kCalibrationFile for strings that JSON cannot hold.

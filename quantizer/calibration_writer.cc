@@ -1,10 +1,9 @@
-#include <zstd.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "quantizer/calibration_file.h"
 #include "schema/base/hash.h"
+#include "schema/zstd_frame.h"
 
 namespace taskpress {
 namespace {
@@ -18,54 +17,9 @@ std::filesystem::path JournalPath(const OutputFile& file) {
   return path;
 }
 
-// One zstd frame that declares its size, written as it grows.
-class FrameWriter {
- public:
-  FrameWriter(OutputFile& file, uint64_t offset, uint64_t content_bytes)
-      : file_(file), offset_(offset), context_(ZSTD_createCCtx()), buffer_(ZSTD_CStreamOutSize()) {
-    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, kLevel);
-    ZSTD_CCtx_setPledgedSrcSize(context_.get(), content_bytes);
-  }
-
-  Status Write(ByteView bytes) { return Compress(bytes, ZSTD_e_continue); }
-  Status Finish() { return Compress({}, ZSTD_e_end); }
-  [[nodiscard]] uint64_t bytes() const { return bytes_; }
-  [[nodiscard]] uint32_t crc32() const { return crc_; }
-
- private:
-  Status Compress(ByteView bytes, ZSTD_EndDirective directive) {
-    ZSTD_inBuffer input{bytes.data(), bytes.size(), 0};
-    for (;;) {
-      ZSTD_outBuffer output{buffer_.data(), buffer_.size(), 0};
-      const size_t left = ZSTD_compressStream2(context_.get(), &output, &input, directive);
-      if (ZSTD_isError(left) != 0) return Fail(ErrorCode::kOutOfMemory, "zstd: {}", ZSTD_getErrorName(left));
-      const ByteView made = ByteView(buffer_).first(output.pos);
-      TRY(file_.WriteAt(offset_ + bytes_, made));
-      crc_ = Crc32(crc_, made);
-      bytes_ += made.size();
-      if (directive == ZSTD_e_end ? left == 0 : input.pos == input.size) return {};
-    }
-  }
-
-  struct Free {
-    void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
-  };
-  OutputFile& file_;
-  uint64_t offset_;
-  std::unique_ptr<ZSTD_CCtx, Free> context_;
-  std::vector<std::byte> buffer_;
-  uint64_t bytes_ = 0;
-  uint32_t crc_ = 0;
-};
-
-template <typename T>
-ByteView BytesOf(const T& value) {
-  return std::as_bytes(std::span(&value, 1));
-}
-
-Status WriteBody(FrameWriter& frame, const SecondMoments& moments) {
-  TRY(frame.Write(BytesOf(moments.tokens)));
-  TRY(frame.Write(BytesOf(moments.activation_step2)));
+Status WriteBody(ZstdFrameWriter& frame, const SecondMoments& moments) {
+  TRY(frame.WriteOne(moments.tokens));
+  TRY(frame.WriteOne(moments.activation_step2));
   TRY(frame.Write(std::as_bytes(std::span(moments.sums))));
   TRY(frame.Write(std::as_bytes(std::span(moments.squares))));
   TRY(frame.Write(std::as_bytes(std::span(moments.max_magnitudes))));
@@ -151,7 +105,7 @@ bool CalibrationWriter::Has(std::string_view name) const { return std::ranges::c
 Status CalibrationWriter::Add(const std::string& name, const SecondMoments& moments) {
   if (Has(name)) return {};
   TRY(CheckMoments(moments));
-  FrameWriter frame(file_, end_, CalibrationBodyBytes(moments.columns, moments.kind()));
+  ZstdFrameWriter frame(file_, end_, CalibrationBodyBytes(moments.columns, moments.kind()), kLevel);
   TRY(WriteBody(frame, moments));
   CalibrationIndex grown = index_;
   grown.sites.push_back(

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quantizer/quantize.h"
+#include "schema/int_packing.h"
 
 namespace taskpress {
 namespace {
@@ -40,6 +41,26 @@ void AddRow(std::span<const float> original, std::span<const float> dequantized,
   }
 }
 
+constexpr int kInt4End = 7;
+constexpr int kInt8End = 127;
+
+void CountCode(int code, int end, TensorError& total) {
+  if (code >= end || code <= -end) ++total.codes_at_ends;
+  if (code == 0) ++total.zero_codes;
+}
+
+// Rows of integer types have no padding: int4 rows have an even number of columns.
+void CountCodes(const QuantSpec& spec, ByteView packed, TensorError& total) {
+  if (spec.type == DType::kI8) {
+    for (const std::byte code : packed) CountCode(static_cast<int8_t>(code), kInt8End, total);
+  } else if (spec.type == DType::kI4) {
+    for (const std::byte pair : packed) {
+      CountCode(EvenInt4(pair), kInt4End, total);
+      CountCode(OddInt4(pair), kInt4End, total);
+    }
+  }
+}
+
 struct Buffers {
   std::vector<float> original;
   std::vector<float> dequantized;
@@ -64,6 +85,7 @@ struct Measurement {
     TRY(quantized.ReadRows(range.first_row, range.count, buffers.packed, buffers.scales));
     DequantizeRows(spec, buffers.packed, buffers.scales, range.count, columns, buffers.dequantized);
     TensorError block;
+    CountCodes(spec, buffers.packed, block);
     for (size_t row = 0; row < rows; ++row) {
       AddRow(std::span(buffers.original).subspan(row * width, width), std::span(buffers.dequantized).subspan(row * width, width),
              range.first_row + static_cast<int64_t>(row), block);
@@ -88,6 +110,11 @@ double TensorError::snr_db() const { return noise == 0 ? std::numeric_limits<dou
 double TensorError::mean_squared_error() const {
   const double count = static_cast<double>(num_rows) * static_cast<double>(columns);
   return count == 0 ? 0 : noise / count;
+}
+
+double TensorError::ShareOf(int64_t codes) const {
+  const double count = static_cast<double>(num_rows) * static_cast<double>(columns);
+  return count == 0 ? 0 : static_cast<double>(codes) / count;
 }
 
 double TensorError::relative_error() const { return noise == 0 ? 0 : std::sqrt(noise / signal); }
@@ -116,6 +143,8 @@ Result<TensorError> MeasureTensorError(const std::string& name, const QuantSpec&
   for (const TensorError& block : blocks) {
     total.signal += block.signal;
     total.noise += block.noise;
+    total.codes_at_ends += block.codes_at_ends;
+    total.zero_codes += block.zero_codes;
     if (block.max_abs_error > total.max_abs_error) {
       total.max_abs_error = block.max_abs_error;
       total.worst_row = block.worst_row;
@@ -132,12 +161,14 @@ Result<TensorError> MeasureTensorError(const QuantizedRows& rows, const RowWork&
 }
 
 std::string FormatErrorReport(std::span<const TensorError> errors) {
-  std::string text =
-      Format("{:>8}  {:>10}  {:>10}  {:>10}  {:<13}  {:<15}  {}\n", "SNR dB", "relative", "max error", "MSE", "type", "shape", "tensor");
+  std::string text = Format("{:>8}  {:>10}  {:>10}  {:>10}  {:>7}  {:<13}  {:<15}  {}\n", "SNR dB", "relative", "max error", "MSE",
+                            "at ends", "type", "shape", "tensor");
   for (const TensorError* error : WorstFirst(errors)) {
     const std::string snr = error->noise == 0 ? "exact" : Format("{:.2f}", error->snr_db());
-    text += Format("{:>8}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {:<13}  {:<15}  {}\n", snr, error->relative_error(), error->max_abs_error,
-                   error->mean_squared_error(), NameOf(error->spec), Format("[{},{}]", error->num_rows, error->columns), error->name);
+    const std::string ends = error->spec.is_quantized() ? Format("{:.2f} %", 100 * error->share_at_ends()) : "-";
+    text +=
+        Format("{:>8}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {:>7}  {:<13}  {:<15}  {}\n", snr, error->relative_error(), error->max_abs_error,
+               error->mean_squared_error(), ends, NameOf(error->spec), Format("[{},{}]", error->num_rows, error->columns), error->name);
   }
   return text;
 }
@@ -153,7 +184,9 @@ OrderedJson ErrorReportJson(std::span<const TensorError> errors) {
                     {"relative_error", error->relative_error()},
                     {"mean_squared_error", error->mean_squared_error()},
                     {"max_abs_error", error->max_abs_error},
-                    {"worst_row", error->worst_row}});
+                    {"worst_row", error->worst_row},
+                    {"share_at_ends", error->share_at_ends()},
+                    {"share_of_zeros", error->share_of_zeros()}});
   }
   return rows;
 }

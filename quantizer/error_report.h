@@ -27,6 +27,9 @@ struct TensorError {
   double noise = 0;          // sum e^2
   double max_abs_error = 0;  // max |e|
   int64_t worst_row = 0;     // the first row that has it
+  // Codes of integer types that are -7 and below or 7 and above (int4), -127 or 127 (int8): what clipping cuts is among them. And zeros.
+  int64_t codes_at_ends = 0;
+  int64_t zero_codes = 0;
 
   // 10 log10(signal / noise), infinite for an exact tensor.
   [[nodiscard]] double snr_db() const;
@@ -34,6 +37,12 @@ struct TensorError {
   [[nodiscard]] double mean_squared_error() const;
   // sqrt(noise / signal); 0 for an exact tensor.
   [[nodiscard]] double relative_error() const;
+  // codes_at_ends / n, zero_codes / n; 0 for float types.
+  [[nodiscard]] double share_at_ends() const { return ShareOf(codes_at_ends); }
+  [[nodiscard]] double share_of_zeros() const { return ShareOf(zero_codes); }
+
+ private:
+  [[nodiscard]] double ShareOf(int64_t codes) const;
 };
 
 // Reads every row of both. original: [num_rows, columns], the values the rows should stand for (scale factors included).

@@ -17,12 +17,15 @@ Result<int32_t> IdOf(const TokenText& token, const Tokenizer& tokenizer) {
 
 }  // namespace
 
+// Tokenized as one text: a merge may cross from an affix into the question.
+std::string ChatTurnText(const BundleMetadata& metadata, std::string_view user_text) {
+  return metadata.user.prefix + std::string(Trim(user_text)) + metadata.user.suffix + metadata.model.prefix;
+}
+
 Result<std::vector<int32_t>> EncodeChatTurn(const Tokenizer& tokenizer, const BundleMetadata& metadata, std::string_view user_text) {
-  // Tokenized as one text: a merge may cross from an affix into the question.
-  const std::string turn = metadata.user.prefix + std::string(Trim(user_text)) + metadata.user.suffix + metadata.model.prefix;
   std::vector<int32_t> tokens;
   if (metadata.start_token) tokens.push_back(TRY(IdOf(*metadata.start_token, tokenizer)));
-  const std::vector<int32_t> encoded = TRY(tokenizer.Encode(turn));
+  const std::vector<int32_t> encoded = TRY(tokenizer.Encode(ChatTurnText(metadata, user_text)));
   tokens.insert(tokens.end(), encoded.begin(), encoded.end());
   return tokens;
 }

@@ -411,7 +411,7 @@ Result<Executor> Executor::Create(const Graph& graph, int32_t subgraph, SharedRu
 
 Status Executor::Run() {
   TRY(RunSteps(0, steps_.size()));
-  for (const CopyBack& copy : copy_backs_) std::memcpy(copy.to, copy.from, copy.bytes);
+  CopyStatesBack();
   return {};
 }
 
@@ -422,6 +422,10 @@ Status Executor::RunStepsWatched(size_t begin, size_t end) {
     profile_->Add(profile_number_, i, start, std::chrono::steady_clock::now());
   }
   return {};
+}
+
+void Executor::CopyStatesBack() {
+  for (const CopyBack& copy : copy_backs_) std::memcpy(copy.to, copy.from, copy.bytes);
 }
 
 Status Executor::RunSteps(size_t begin, size_t end) {

@@ -48,8 +48,9 @@ class Executor {
 
   // kRuntimeIndex when an index computed by the graph leaves its table.
   Status Run();
-  // Steps [begin, end) of steps(). Run() is all of them, and then states that cannot be updated in place are copied back.
+  // Steps [begin, end) of steps(). Run() is all of them, and then CopyStatesBack() for states that cannot be updated in place.
   Status RunSteps(size_t begin, size_t end);
+  void CopyStatesBack();
 
   // Bytes of an input or output of the subgraph.
   [[nodiscard]] ByteSpan Input(TensorId id) const;

@@ -28,8 +28,11 @@ class Session::Impl {
   void Reset();
   Status PretendPosition(int64_t position);
   const Graph& graph() const { return model_.prefill_decode; }
+  void Rewind(int64_t position) { position_ = std::clamp<int64_t>(position, 0, position_); }
   Status Prefill(std::span<const int32_t> tokens);
   Result<std::span<const float>> Decode(int32_t token);
+  Result<std::span<const float>> Decode(int32_t token, std::span<const Tap> taps, const TakeTap& take);
+  const TextModel& model() const { return model_; }
   Status Score(std::span<const int32_t> tokens, const ScoreRow& row);
 
   int64_t vocab_size() const { return vocab_size_; }
@@ -188,6 +191,27 @@ Result<std::span<const float>> Session::Impl::Decode(int32_t token) {
   return decode_.executor->OutputAs<float>(decode_.signature.logits);
 }
 
+// A tap is read when every step before its reader has run: then its memory is written, and not yet another tensor's.
+Result<std::span<const float>> Session::Impl::Decode(int32_t token, std::span<const Tap> taps, const TakeTap& take) {
+  const std::span<const int32_t> one(&token, 1);
+  TRY(CheckTokens(one));
+  Executor* executor = TRY(ExecutorOf(decode_));
+  TRY(inputs_->Fill(*executor, decode_.signature, one, position_));
+  const std::span<const StepInfo> steps = executor->steps();
+  size_t step = 0;
+  for (size_t i = 0; i < taps.size(); ++i) {
+    size_t end = step;
+    while (end < steps.size() && steps[end].op < taps[i].reader) ++end;
+    TRY(executor->RunSteps(step, end));
+    step = end;
+    TRY(take(i, executor->ValueAs<float>(taps[i].tensor)));
+  }
+  TRY(executor->RunSteps(step, steps.size()));
+  executor->CopyStatesBack();
+  ++position_;
+  return executor->OutputAs<float>(decode_.signature.logits);
+}
+
 Status Session::Impl::Score(std::span<const int32_t> tokens, const ScoreRow& row) {
   if (tokens.empty()) return Fail(ErrorCode::kEmptyPrompt, "nothing to score");
   TRY(CheckTokens(tokens));
@@ -224,8 +248,13 @@ PackedWeightReport Session::packed_weights() const { return impl_->packed_weight
 const Graph& Session::graph() const { return impl_->graph(); }
 void Session::Reset() { impl_->Reset(); }
 Status Session::PretendPosition(int32_t position) { return impl_->PretendPosition(position); }
+void Session::Rewind(int32_t position) { impl_->Rewind(position); }
 Status Session::Prefill(std::span<const int32_t> tokens) { return impl_->Prefill(tokens); }
 Result<std::span<const float>> Session::Decode(int32_t token) { return impl_->Decode(token); }
+Result<std::span<const float>> Session::Decode(int32_t token, std::span<const Tap> taps, const TakeTap& take) {
+  return impl_->Decode(token, taps, take);
+}
+const TextModel& Session::model() const { return impl_->model(); }
 Status Session::Score(std::span<const int32_t> tokens, const ScoreRow& row) { return impl_->Score(tokens, row); }
 
 }  // namespace taskpress

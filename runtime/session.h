@@ -41,6 +41,12 @@ struct SessionOptions {
   StepProfile* profile = nullptr;  // what every step is reported to; must outlive the session
 };
 
+// A tensor of the signature `decode` that is to be looked at.
+struct Tap {
+  TensorId tensor = kNone;
+  int32_t reader = kNone;  // the first operator that reads it
+};
+
 class Session {
  public:
   // Checks all signatures, compiles `decode` and the embedders; prefill and score signatures are compiled when they are first used, over
@@ -60,6 +66,10 @@ class Session {
   // For measurements: the next token gets `position`, and the slots in front of it hold whatever they hold (what earlier contexts left). A
   // step takes as long as behind a real context of that length, what it computes means nothing. kContextFull when no token fits there.
   Status PretendPosition(int32_t position);
+  // Forgets what came at `position` and behind it, so that several continuations can share what is before them. What the caches hold there
+  // stays, behind masks, until it is written over. A position
+  // that is not from 0 to position() becomes the nearest one that is.
+  void Rewind(int32_t position);
 
   // Takes tokens into the context without computing logits. No tokens: nothing happens, so a one-token prompt is Prefill({}) and
   // Decode(token). kContextFull when they do not fit, kTokenOutOfRange; both leave the context as it was.
@@ -69,11 +79,19 @@ class Session {
   // kTokenOutOfRange.
   Result<std::span<const float>> Decode(int32_t token);
 
+  // The same, and on the way take(i, values of taps[i]) for every tap, whose readers must be in ascending order. The values are valid
+  // during the call.
+  using TakeTap = std::function<Status(size_t index, std::span<const float> values)>;
+  Result<std::span<const float>> Decode(int32_t token, std::span<const Tap> taps, const TakeTap& take);
+
   // Takes tokens and hands over the logits after each of them, in order: row(i, logits of the token that follows tokens[i]). Uses the
   // score_<T> signatures where the bundle has them, else decode. kEmptyPrompt, kContextFull, kTokenOutOfRange, or the error that `row`
   // returns; then the context holds some of the tokens and Reset() is the way on.
   using ScoreRow = std::function<Status(int32_t index, std::span<const float> logits)>;
   Status Score(std::span<const int32_t> tokens, const ScoreRow& row);
+
+  // What is run.
+  [[nodiscard]] const TextModel& model() const;
 
   // Memory: KV caches, and weights in packed form, in memory of this process and in mapped files.
   [[nodiscard]] uint64_t state_bytes() const;

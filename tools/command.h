@@ -32,6 +32,7 @@ Verb AddSlice(CLI::App& app);
 Verb AddVerify(CLI::App& app);
 Verb AddRun(CLI::App& app);
 Verb AddScore(CLI::App& app);
+Verb AddEval(CLI::App& app);
 Verb AddCompare(CLI::App& app);
 Verb AddBench(CLI::App& app);
 Verb AddRepack(CLI::App& app);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "converter/calibration.h"
 #include "converter/model_files.h"
 #include "converter/prepare.h"
 #include "schema/base/hash.h"
@@ -49,8 +50,9 @@ Result<std::filesystem::path> WeightCachePath(const std::filesystem::path& bundl
   return std::filesystem::path(folder) / Format("{}-{}.packed", bundle.filename().string(), digest);
 }
 
-Result<Parts> FromCheckpoint(const std::filesystem::path& path, const std::string& slice, int64_t context) {
+Result<Parts> FromCheckpoint(const std::filesystem::path& path, const std::string& slice, int64_t context, std::span<const Fold> folds) {
   PrepareOptions options;
+  options.folds.assign(folds.begin(), folds.end());
   if (!slice.empty()) options.slice = slice;
   options.recipe = TRY(RecipeFromName("f32"));
   options.model.context = context;
@@ -92,14 +94,16 @@ void AddRunFlags(CLI::App& app, RunFlags& flags, bool threads) {
                  "folder for packed weights, which make later starts fast; default: BUNDLE.packed; none: pack in memory at each start");
 }
 
-Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context, StepProfile* profile) {
+Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context,
+                              const OpenOptions& open) {
   const auto start = std::chrono::steady_clock::now();
   SessionOptions options = TRY(OptionsFrom(flags));
   const Kernels kernels = options.kernels;
-  Parts parts = IsCheckpointPath(path) ? TRY(FromCheckpoint(path, flags.size, checkpoint_context)) : TRY(FromBundle(path, flags));
+  Parts parts =
+      IsCheckpointPath(path) ? TRY(FromCheckpoint(path, flags.size, checkpoint_context, open.folds)) : TRY(FromBundle(path, flags));
   options.source = std::move(parts.source);
   options.weight_cache = std::move(parts.weight_cache);
-  options.profile = profile;
+  options.profile = open.profile;
   Session session = TRY(Session::Create(std::move(parts.graphs), std::move(options)));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   const PackedWeightReport weights = session.packed_weights();
@@ -112,6 +116,35 @@ Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags&
                      .model_bytes = parts.model_bytes,
                      .load_seconds = seconds.count(),
                      .kernels = kernels};
+}
+
+Result<std::vector<Fold>> FoldsOf(const TextModel& model) {
+  for (const auto& [name, text] : model.prefill_decode.metadata) {
+    if (name == kFoldsEntry) return DecodeFolds(text);
+  }
+  return std::vector<Fold>();
+}
+
+Result<std::string> ModelIdentity(const std::filesystem::path& path, const std::string& size) {
+  std::string identity;
+  if (IsCheckpointPath(path)) {
+    const std::unique_ptr<const ModelFiles> files = TRY(OpenModelFiles(path));
+    const std::shared_ptr<const Checkpoint> checkpoint = files->checkpoint();
+    identity = TRY(ModelFingerprint(*checkpoint));
+  } else {
+    const std::shared_ptr<const MappedFile> file = TRY(MappedFile::Open(path));
+    constexpr uint64_t kBlock = 16 << 20;
+    Sha256 hash;
+    for (uint64_t at = 0; at < file->size(); at += kBlock) {
+      const uint64_t bytes = std::min(kBlock, file->size() - at);
+      if (StopRequested()) return Fail(ErrorCode::kInterrupted, "while reading {}", path.string());
+      hash.Update(file->bytes().subspan(at, bytes));
+      file->Forget(at, bytes);
+    }
+    TRY(file->CheckUnchanged());
+    identity = "sha256:" + hash.FinishHex();
+  }
+  return size.empty() ? identity : identity + " size " + size;
 }
 
 Result<std::string> ReadTextFile(const std::filesystem::path& path) {

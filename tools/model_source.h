@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "converter/folds.h"
 #include "runtime/bundle_model.h"
 #include "runtime/session.h"
 #include "schema/base/error.h"
@@ -36,10 +38,20 @@ struct OpenedModel {
   Kernels kernels = Kernels::kXnnpack;
 };
 
+struct OpenOptions {
+  StepProfile* profile = nullptr;    // what every step is reported to
+  std::span<const Fold> folds = {};  // by which a checkpoint's channels are rescaled
+};
 // A folder or .safetensors is a checkpoint: converted to f32 in memory with this context. Anything else is a bundle. Says on stderr why
 // packed weights could not be kept, when they should be.
 Result<OpenedModel> OpenModel(const std::filesystem::path& path, const RunFlags& flags, int64_t checkpoint_context,
-                              StepProfile* profile = nullptr);
+                              const OpenOptions& open = {});
+// How a bundle's channels were rescaled, so that its weights can be told from rounding.
+Result<std::vector<Fold>> FoldsOf(const TextModel& model);
+
+// Which model a path and a size (or slice) name, whatever it is called: of a bundle the SHA-256 of its bytes, of a checkpoint that of
+// names, shapes and first rows of its tensors (ModelFingerprint).
+Result<std::string> ModelIdentity(const std::filesystem::path& path, const std::string& size);
 
 // Token windows of a text, each starting with the start token and at most `length` long, covering the text once.
 Result<std::vector<std::vector<int32_t>>> TextWindows(const OpenedModel& model, const std::string& text, int64_t length);

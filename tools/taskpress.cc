@@ -39,8 +39,8 @@ int Main(int argc, char** argv) {
   app.footer(std::string(kFooter));
   app.require_subcommand(1);
   const std::array verbs{AddConvert(app), AddCalibrate(app), AddPlan(app),   AddQuantize(app), AddSlice(app),
-                         AddInspect(app), AddVerify(app),    AddRun(app),    AddScore(app),    AddCompare(app),
-                         AddBench(app),   AddRepack(app),    AddExplain(app)};
+                         AddInspect(app), AddVerify(app),    AddRun(app),    AddScore(app),    AddEval(app),
+                         AddCompare(app), AddBench(app),     AddRepack(app), AddExplain(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

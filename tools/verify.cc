@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <iostream>
 #include <limits>
-#include <map>
 #include <memory>
 
 #include "converter/lock_file.h"
@@ -10,9 +9,9 @@
 #include "runtime/bundle_model.h"
 #include "runtime/divergence.h"
 #include "runtime/smoke.h"
-#include "schema/base/half.h"
 #include "tools/command.h"
 #include "tools/model_source.h"
+#include "tools/stored_weights.h"
 
 namespace taskpress {
 namespace {
@@ -34,73 +33,12 @@ struct Check {
   std::string detail;
 };
 
-// Weights as a bundle stores them, to be measured against the checkpoint's floats.
-class StoredRows final : public RowSource {
- public:
-  StoredRows(SharedBytes bytes, std::span<const float> scales, int64_t num_rows)
-      : bytes_(std::move(bytes)), scales_(scales), num_rows_(num_rows), row_bytes_(bytes_->size() / static_cast<uint64_t>(num_rows)) {}
-  [[nodiscard]] int64_t num_rows() const override { return num_rows_; }
-  [[nodiscard]] uint64_t row_bytes() const override { return row_bytes_; }
-  [[nodiscard]] int64_t scales_per_row() const override { return std::ssize(scales_) / num_rows_; }
-  Status ReadRows(int64_t first_row, int64_t count, ByteSpan packed, std::span<float> scales) const override {
-    TRY(bytes_->Read(static_cast<uint64_t>(first_row) * row_bytes_, packed));
-    const auto per_row = static_cast<size_t>(scales_per_row());
-    std::ranges::copy(scales_.subspan(static_cast<size_t>(first_row) * per_row, static_cast<size_t>(count) * per_row), scales.begin());
-    return {};
-  }
-
- private:
-  SharedBytes bytes_;
-  std::span<const float> scales_;
-  int64_t num_rows_;
-  uint64_t row_bytes_;
-};
-
 // The lowest signal-to-noise ratio a sound weight of the type has. A wrong, shifted or transposed matrix is near or below 0 dB; 4-bit
 // absmax rounding of rows with heavy outliers stays above this.
 double LowestSnr(const QuantSpec& spec) {
   if (spec.type == DType::kI4) return 3.0;
   if (spec.type == DType::kI8) return 25.0;
   return spec.type == DType::kF16 ? 55.0 : 140.0;
-}
-
-struct StoredWeight {
-  const Graph* graph;
-  const Subgraph* subgraph;
-  const Tensor* tensor;
-  [[nodiscard]] const SharedBytes& bytes() const { return graph->buffers[static_cast<size_t>(tensor->buffer)].bytes; }
-  [[nodiscard]] QuantSpec spec() const { return {.type = tensor->type, .block_size = BlockSizeOf(*subgraph, *tensor)}; }
-  // As float32: in place, or in `scratch`.
-  Result<std::span<const float>> Scales(std::vector<float>& scratch) const {
-    if (tensor->block_scales != kNone) {
-      const Tensor& scales = subgraph->tensors[static_cast<size_t>(tensor->block_scales)];
-      std::vector<std::byte> copy;
-      const ByteView halves = TRY(ViewOrRead(*graph->buffers[static_cast<size_t>(scales.buffer)].bytes, copy));
-      for (size_t i = 0; i < halves.size(); i += 2) scratch.push_back(F16ToFloat(LoadLittle<uint16_t>(halves.data() + i)));
-      return scratch;
-    }
-    if (tensor->quantization == kNone) return std::span<const float>();
-    return ScalesOf(graph->quantizations[static_cast<size_t>(tensor->quantization)]);
-  }
-};
-using WeightsByName = std::map<std::string_view, StoredWeight>;
-
-std::vector<const Graph*> GraphsOf(const TextModel& model) {
-  std::vector<const Graph*> all{&model.prefill_decode, &model.embedder};
-  if (model.per_layer_embedder) all.push_back(&*model.per_layer_embedder);
-  return all;
-}
-
-WeightsByName WeightsOf(std::span<const Graph* const> graphs) {
-  WeightsByName weights;
-  for (const Graph* graph : graphs) {
-    for (const Subgraph& subgraph : graph->subgraphs) {
-      for (const Tensor& tensor : subgraph.tensors) {
-        if (tensor.is_constant()) weights.try_emplace(tensor.name, graph, &subgraph, &tensor);
-      }
-    }
-  }
-  return weights;
 }
 
 Check Failed(Check check, std::string detail) {
@@ -199,7 +137,7 @@ Result<Check> CheckPredictions(const BundleModel& model, const TextModel& refere
   const DivergenceSummary summary = divergence.Summarize();
   return Check{.name = "predictions against the float checkpoint",
                .detail = Format("KL mean {:.5f} nats, top-1 agreement {:.3f}, largest logit difference {:.4f}", summary.kl_mean,
-                                summary.top1_agreement, summary.max_abs_difference)};
+                                summary.top1_agreement, summary.max_abs_difference.value_or(0))};
 }
 
 // Of the size called `name`, empty for the only one.

@@ -93,6 +93,22 @@ TEST(ErrorReportTest, ExactTensorsHaveInfiniteSignalToNoise) {
   }
 }
 
+TEST(ErrorReportTest, CodesAtTheEndsAndZerosAreCounted) {
+  // Row maxima get the code 7 (int4) or 127 (int8); -14 is -7; half a step rounds to zero.
+  const std::vector<float> values = {14, -14, 0, 2, 0.5F, 14, 7, 0, 1, 3, -3, 0};
+  const Result<TensorError> int4 = MeasureTensorError(*RowsOf(values, DType::kI4, 6));
+  ASSERT_TRUE(int4.has_value());
+  EXPECT_EQ(int4->codes_at_ends, 4);
+  EXPECT_EQ(int4->zero_codes, 4);  // with 0.5 / 2
+  EXPECT_DOUBLE_EQ(int4->share_at_ends(), 4.0 / 12);
+  EXPECT_DOUBLE_EQ(int4->share_of_zeros(), 4.0 / 12);
+  const Result<TensorError> int8 = MeasureTensorError(*RowsOf(values, DType::kI8, 6));
+  ASSERT_TRUE(int8.has_value());
+  EXPECT_EQ(int8->codes_at_ends, 4);
+  EXPECT_EQ(int8->zero_codes, 3);
+  EXPECT_EQ(MeasureTensorError(*RowsOf(values, DType::kF32, 6))->codes_at_ends, 0);
+}
+
 TEST(ErrorReportTest, Int8IsAboutTwentyFiveDecibelsBetterThanInt4) {
   const std::vector<float> values = RandomMatrix(64, 512, 3);
   const double int4 = MeasureTensorError(*RowsOf(values, DType::kI4, 512))->snr_db();
@@ -115,22 +131,29 @@ TEST(ErrorReportTest, RowsOfAnotherShapeAreRefusedAndReadersErrorsComeBack) {
 
 TEST(ErrorReportTest, TheReportListsTheWorstFirstAndEqualOnesByName) {
   const std::vector<TensorError> errors = {
-      {.name = "good", .spec = {.type = DType::kI8}, .num_rows = 2, .columns = 50, .signal = 100, .noise = 0.01, .max_abs_error = 0.05},
+      {.name = "good",
+       .spec = {.type = DType::kI8},
+       .num_rows = 2,
+       .columns = 50,
+       .signal = 100,
+       .noise = 0.01,
+       .max_abs_error = 0.05,
+       .codes_at_ends = 3},
       {.name = "exact", .spec = {.type = DType::kF32}, .num_rows = 1, .columns = 1, .signal = 1},
       {.name = "bad_b", .spec = {.type = DType::kI4}, .num_rows = 2, .columns = 50, .signal = 100, .noise = 1, .max_abs_error = 0.5},
       {.name = "bad_a", .spec = {.type = DType::kI4}, .num_rows = 2, .columns = 50, .signal = 100, .noise = 1, .max_abs_error = 0.5},
   };
   EXPECT_EQ(FormatErrorReport(errors),
-            "  SNR dB    relative   max error         MSE  type           shape            tensor\n"
-            "   20.00   1.000e-01   5.000e-01   1.000e-02  int4           [2,50]           bad_a\n"
-            "   20.00   1.000e-01   5.000e-01   1.000e-02  int4           [2,50]           bad_b\n"
-            "   40.00   1.000e-02   5.000e-02   1.000e-04  int8           [2,50]           good\n"
-            "   exact   0.000e+00   0.000e+00   0.000e+00  f32            [1,1]            exact\n");
+            "  SNR dB    relative   max error         MSE  at ends  type           shape            tensor\n"
+            "   20.00   1.000e-01   5.000e-01   1.000e-02   0.00 %  int4           [2,50]           bad_a\n"
+            "   20.00   1.000e-01   5.000e-01   1.000e-02   0.00 %  int4           [2,50]           bad_b\n"
+            "   40.00   1.000e-02   5.000e-02   1.000e-04   3.00 %  int8           [2,50]           good\n"
+            "   exact   0.000e+00   0.000e+00   0.000e+00        -  f32            [1,1]            exact\n");
   const OrderedJson json = ErrorReportJson(errors);
   ASSERT_EQ(json.size(), 4U);
   EXPECT_EQ(json[0].dump(),
             R"({"name":"bad_a","type":"int4","rows":2,"columns":50,"snr_db":20.0,"relative_error":0.1,"mean_squared_error":0.01,)"
-            R"("max_abs_error":0.5,"worst_row":0})");
+            R"("max_abs_error":0.5,"worst_row":0,"share_at_ends":0.0,"share_of_zeros":0.0})");
   EXPECT_TRUE(json[3]["snr_db"].is_null());
 }
 

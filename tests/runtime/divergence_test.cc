@@ -108,7 +108,81 @@ TEST(DivergenceTest, SummarizesAllRowsAndPredictsFromAllButTheLastOfAWindow) {
   EXPECT_GE(summary.top1_agreement, 2.0 / 6);
   EXPECT_NEAR(summary.perplexity_a, std::exp(nll_a / 4), 1e-9 * summary.perplexity_a);
   EXPECT_NEAR(summary.perplexity_b, std::exp(nll_b / 4), 1e-9 * summary.perplexity_b);
-  EXPECT_DOUBLE_EQ(summary.max_abs_difference, largest);
+  EXPECT_DOUBLE_EQ(summary.max_abs_difference.value(), largest);
+}
+
+// Two windows of unequal length, every figure by its definition from softmax.
+TEST(DivergenceTest, ErrorsMediansAndOverlapsAreTheirDefinitions) {
+  constexpr size_t kVocab = 40;
+  const std::vector<std::vector<int32_t>> windows = {{3, 7, 39, 0, 5, 6}, {1, 2, 3}};
+  Divergence divergence(kVocab);
+  std::vector<double> kl;
+  std::vector<double> sums;
+  std::vector<double> log_ratios;
+  double overlap = 0;
+  double squares = 0;
+  uint32_t seed = 1;
+  for (const std::vector<int32_t>& tokens : windows) {
+    std::vector<float> a;
+    std::vector<float> b;
+    sums.push_back(0);
+    for (size_t t = 0; t < tokens.size(); ++t, ++seed) {
+      const std::vector<float> row_b = Logits(kVocab, seed);
+      std::vector<float> row_a = row_b;
+      const std::vector<float> noise = Logits(kVocab, seed + 500);
+      for (size_t i = 0; i < kVocab; ++i) row_a[i] += 0.2F * noise[i];
+      kl.push_back(KlOracle(row_b, row_a));
+      sums.back() += kl.back();
+      const auto fifth = [](std::vector<float> row) {
+        std::ranges::sort(row, std::ranges::greater());
+        return row[4];
+      };
+      for (size_t i = 0; i < kVocab; ++i) overlap += row_a[i] >= fifth(row_a) && row_b[i] >= fifth(row_b) ? 0.2 : 0.0;
+      if (t + 1 < tokens.size()) {
+        const double p_a = Softmax(row_a)[static_cast<size_t>(tokens[t + 1])];
+        const double p_b = Softmax(row_b)[static_cast<size_t>(tokens[t + 1])];
+        log_ratios.push_back(std::log(p_b / p_a));
+        squares += (p_a - p_b) * (p_a - p_b);
+      }
+      a.insert(a.end(), row_a.begin(), row_a.end());
+      b.insert(b.end(), row_b.begin(), row_b.end());
+    }
+    divergence.AddWindow(tokens, a, b);
+  }
+  const auto mean_of = [](const std::vector<double>& values) {
+    double sum = 0;
+    for (const double value : values) sum += value;
+    return sum / static_cast<double>(values.size());
+  };
+  const auto error_of = [&](const std::vector<double>& values) {
+    double sum = 0;
+    for (const double value : values) sum += (value - mean_of(values)) * (value - mean_of(values));
+    const auto n = static_cast<double>(values.size());
+    return std::sqrt(sum / (n - 1) / n);
+  };
+  const DivergenceSummary summary = divergence.Summarize();
+  EXPECT_NEAR(summary.kl_standard_error, error_of(kl), 1e-9);
+  const double first = sums[0] - 6 * mean_of(kl);
+  const double second = sums[1] - 3 * mean_of(kl);
+  EXPECT_NEAR(summary.kl_window_standard_error, std::sqrt(2 * (first * first + second * second)) / 9, 1e-9);
+  std::ranges::sort(kl);
+  EXPECT_NEAR(summary.kl_median, kl[4], 1e-9);
+  EXPECT_NEAR(summary.kl_max, kl[8], 1e-9);
+  EXPECT_NEAR(summary.top5_overlap, overlap / 9, 1e-9);
+  EXPECT_GT(summary.top5_overlap, 0.2);
+  EXPECT_LT(summary.top5_overlap, 1.0);
+  EXPECT_NEAR(summary.perplexity_ratio, std::exp(mean_of(log_ratios)), 1e-9);
+  EXPECT_NEAR(summary.perplexity_ratio, summary.perplexity_a / summary.perplexity_b, 1e-9);
+  EXPECT_NEAR(summary.perplexity_ratio_standard_error, summary.perplexity_ratio * error_of(log_ratios), 1e-9);
+  EXPECT_NEAR(summary.rms_delta_p, std::sqrt(squares / static_cast<double>(log_ratios.size())), 1e-9);
+}
+
+TEST(DivergenceTest, TheMedianOfAnEvenNumberIsBetweenTheMiddleTwo) {
+  Divergence divergence(2);
+  for (const double kl : {4.0, 1.0, 3.0, 100.0}) divergence.AddPosition({.kl = kl});
+  EXPECT_EQ(divergence.Summarize().kl_median, 3.5);
+  EXPECT_EQ(divergence.Summarize().kl_window_standard_error, 0.0) << "one window";
+  EXPECT_FALSE(divergence.Summarize().max_abs_difference.has_value());
 }
 
 // Of 200 rows, one far off: the 99th percentile is below it; with five it is not.

@@ -119,6 +119,45 @@ TEST(SessionTest, ResetForgetsEverything) {
   EXPECT_EQ(LogitsAfter(session, std::span(kTokens).first(6), 5), first);
 }
 
+// Bit for bit: behind the position the caches hold the other continuation, where a fresh session has zeros.
+TEST(SessionTest, AfterRewindingOtherTokensGiveWhatAFreshSessionGives) {
+  const std::vector<int32_t> other = {10, 3, 3, 6, 0, 1, 9, 2, 5};
+  for (const Kernels kernels : {Kernels::kReference, Kernels::kXnnpack, Kernels::kInPlace}) {
+    for (const DType weights : {DType::kF32, DType::kI8}) {
+      for (size_t shared = 0; shared <= 7; ++shared) {
+        const ToyTextOptions options{.weights = weights, .score_lengths = {4}};
+        const auto scored = [](Session& session, std::span<const int32_t> tokens) {
+          std::vector<float> rows;
+          EXPECT_TRUE(session.Score(tokens, [&](int32_t, std::span<const float> row) -> Status {
+            rows.insert(rows.end(), row.begin(), row.end());
+            return {};
+          }));
+          return rows;
+        };
+        Session fresh = Make(options, kernels);
+        ASSERT_TRUE(fresh.Prefill(std::span(kTokens).first(shared)));
+        const std::vector<float> expected = scored(fresh, other);
+
+        Session session = Make(options, kernels);
+        ASSERT_TRUE(session.Prefill(std::span(kTokens).first(shared)));
+        ASSERT_TRUE(session.Score(std::span(kTokens).subspan(shared), [](int32_t, std::span<const float>) -> Status { return {}; }));
+        session.Rewind(static_cast<int32_t>(shared));
+        EXPECT_EQ(session.position(), static_cast<int32_t>(shared));
+        EXPECT_EQ(scored(session, other), expected) << shared;
+      }
+    }
+  }
+}
+
+TEST(SessionTest, RewindingNeverGoesForwardOrBelowTheStart) {
+  Session session = Make({});
+  ASSERT_TRUE(session.Prefill(std::span(kTokens).first(5)));
+  session.Rewind(9);
+  EXPECT_EQ(session.position(), 5);
+  session.Rewind(-1);
+  EXPECT_EQ(session.position(), 0);
+}
+
 TEST(SessionTest, TheNumberOfThreadsDoesNotShow) {
   for (const DType weights : {DType::kF32, DType::kI8, DType::kI4}) {
     for (const Kernels kernels : {Kernels::kXnnpack, Kernels::kFast, Kernels::kInPlace}) {
