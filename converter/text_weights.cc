@@ -233,32 +233,37 @@ Status TextWeights::SetFolds(std::vector<Fold> folds) {
   return {};
 }
 
+std::vector<float> TextWeights::ColumnFactors(const std::string& name, int64_t first, int64_t end) const {
+  const auto scaling = scalings_.find(name);
+  if (scaling == scalings_.end() || scaling->second->columns.empty()) return {};
+  const std::vector<float>& all = scaling->second->columns;
+  return {all.begin() + first, all.begin() + end};
+}
+
 CalibratedInputs TextWeights::InputsOf(const Part& part) const {
   if (calibration_ == nullptr || !calibration_->Has(part.spec_name)) return {};
-  CalibratedInputs inputs{.weight = part.spec_name, .first_column = part.first_column, .columns = part.columns, .factors = {}};
+  return {.weight = part.spec_name,
+          .first_column = part.first_column,
+          .columns = part.columns,
+          .factors = ColumnFactors(part.spec_name, part.first_column, part.first_column + part.columns)};
+}
+
+Status TextWeights::Calibrate(const Part& part, QuantizedRowsInput& rows) const {
+  const QuantSpec spec = rows.spec;
+  CalibratedInputs inputs = InputsOf(part);
+  if (inputs.weight.empty() || !spec.is_quantized() || spec.method == QuantMethod::kAbsmax) return {};
   std::shared_ptr<const Calibration> calibration = calibration_;
   const auto own = piece_calibrations_.find({part.spec_name, part.first_column + part.columns});
   if (own != piece_calibrations_.end()) {
     calibration = own->second.calibration;
     inputs.weight = own->second.weight;
   }
-  inputs.nested = spec.method == QuantMethod::kGptq && !part.before.empty();
-  if (const auto scaling = scalings_.find(part.spec_name); scaling != scalings_.end() && !scaling->second->columns.empty()) {
-    const auto first = static_cast<size_t>(inputs.nested ? 0 : part.first_column);
-    const auto end = static_cast<size_t>(part.first_column + part.columns);
-    const std::span<const float> factors = std::span(scaling->second->columns).subspan(first, end - first);
-    inputs.factors.assign(factors.begin(), factors.end());
-  }
-  return inputs;
-}
-
-Status TextWeights::Calibrate(CalibratedInputs inputs, QuantizedRowsInput& rows) const {
-  const QuantSpec spec = rows.spec;
-  if (inputs.weight.empty() || !spec.is_quantized() || spec.method == QuantMethod::kAbsmax) return {};
   if (spec.method == QuantMethod::kClip) {
     rows.column_importance = TRY(calibration->Importance(inputs));
     return {};
   }
+  inputs.nested = !part.before.empty();
+  if (inputs.nested) inputs.factors = ColumnFactors(part.spec_name, 0, part.first_column + part.columns);
   TRY(calibration->Check(inputs));
   rows.quantizer = [calibration, inputs = std::move(inputs), spec, before = part.before](std::span<const float> values, int64_t num_rows,
                                                                                          ByteSpan packed, std::span<float> scales,
@@ -294,8 +299,7 @@ Result<Weight> TextWeights::Make(const Part& part) {
                              .will_read = [checkpoint = checkpoint_, tensor = bound->tensor](
                                               int64_t first_row, int64_t count) { checkpoint->WillRead(*tensor, first_row, count); },
                              .scale_factor = part.scale_factor};
-    CalibratedInputs inputs = InputsOf(part);
-    TRY(Calibrate(inputs, input));
+    TRY(Calibrate(part, input));
     rows = TRY(QuantizedRows::Make(std::move(input)));
     if (spec.block_size > 0) block_scales = MakeBlockScales(rows);
     handed_out_.push_back({.name = part.name,
@@ -308,7 +312,7 @@ Result<Weight> TextWeights::Make(const Part& part) {
                            .rows = rows,
                            .block_scales = block_scales,
                            .recipe_name = part.spec_name,
-                           .inputs = std::move(inputs)});
+                           .inputs = InputsOf(part)});
   }
   return Weight{.name = part.name, .type = spec.type, .shape = {part.num_rows, part.columns}, .bytes = rows, .block_scales = block_scales};
 }

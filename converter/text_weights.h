@@ -124,7 +124,9 @@ class TextWeights {
   // Without a name where calibration does not know them.
   [[nodiscard]] CalibratedInputs InputsOf(const Part& part) const;
   // How rows of a part are rounded where calibration has a say.
-  Status Calibrate(CalibratedInputs inputs, QuantizedRowsInput& rows) const;
+  Status Calibrate(const Part& part, QuantizedRowsInput& rows) const;
+  // By what columns [first, end) of a weight are multiplied; empty: by nothing.
+  [[nodiscard]] std::vector<float> ColumnFactors(const std::string& name, int64_t first, int64_t end) const;
   // Reads columns [first_column, first_column + columns) of a tensor, scaled as the weight of this name is.
   [[nodiscard]] FloatRowReader Reader(const Bound& bound, const std::string& scaling_name, int64_t first_column, int64_t columns) const;
 

@@ -81,24 +81,6 @@ Result<DepthSpeed> RunDepth(const BenchArguments& arguments, Session& session, i
   return speed;
 }
 
-Result<BenchResult> MeasureOne(const BenchArguments& arguments, OpenedModel& model) {
-  Session& session = model.session;
-  if (arguments.prefill + arguments.decode > session.context_length()) {
-    return Fail(ErrorCode::kContextFull, "-p {} and -n {} exceed the context of {}", arguments.prefill, arguments.decode,
-                session.context_length());
-  }
-  BenchResult result{.load_seconds = model.load_seconds,
-                     .cache_at_load = session.packed_weights().state,
-                     .state_bytes = session.state_bytes(),
-                     .model_bytes = model.model_bytes};
-  // They compile signatures and touch pages.
-  for (int i = 0; i < arguments.warm_ups; ++i) TRY(RunOnce(arguments, session, nullptr));
-  for (int i = 0; i < arguments.repetitions; ++i) TRY(RunOnce(arguments, session, &result));
-  for (const int depth : arguments.depths) result.depths.push_back(TRY(RunDepth(arguments, session, depth)));
-  result.packed = session.packed_weights();
-  return result;
-}
-
 Result<BenchRoofline> MeasureRoofline(const BenchArguments& arguments, const OpenedModel& model, int threads) {
   const Graph& graph = model.session.graph();
   const TextSignatures signatures = TRY(FindTextSignatures(graph));
@@ -119,6 +101,24 @@ Result<BenchRoofline> MeasureRoofline(const BenchArguments& arguments, const Ope
 }
 
 }  // namespace
+
+Result<BenchResult> MeasureSpeed(const BenchArguments& arguments, OpenedModel& model) {
+  Session& session = model.session;
+  if (arguments.prefill + arguments.decode > session.context_length()) {
+    return Fail(ErrorCode::kContextFull, "-p {} and -n {} exceed the context of {}", arguments.prefill, arguments.decode,
+                session.context_length());
+  }
+  BenchResult result{.load_seconds = model.load_seconds,
+                     .cache_at_load = session.packed_weights().state,
+                     .state_bytes = session.state_bytes(),
+                     .model_bytes = model.model_bytes};
+  // They compile signatures and touch pages.
+  for (int i = 0; i < arguments.warm_ups; ++i) TRY(RunOnce(arguments, session, nullptr));
+  for (int i = 0; i < arguments.repetitions; ++i) TRY(RunOnce(arguments, session, &result));
+  for (const int depth : arguments.depths) result.depths.push_back(TRY(RunDepth(arguments, session, depth)));
+  result.packed = session.packed_weights();
+  return result;
+}
 
 double Series::mean() const {
   return runs.empty() ? 0.0 : std::accumulate(runs.begin(), runs.end(), 0.0) / static_cast<double>(runs.size());
@@ -151,7 +151,7 @@ Result<BenchReport> MeasureBench(const BenchArguments& arguments) {
     flags.threads = asked;
     {
       OpenedModel model = TRY(OpenModel(arguments.file, flags, arguments.checkpoint_context));
-      BenchResult result = TRY(MeasureOne(arguments, model));
+      BenchResult result = TRY(MeasureSpeed(arguments, model));
       result.threads = threads;
       report.results.push_back(std::move(result));
       if (report.results.size() == 1) {

@@ -75,6 +75,9 @@ struct BenchReport {
   std::string cpu;
 };
 
+// Prefill, decode and depths of a model that is loaded. kContextFull, kInterrupted.
+Result<BenchResult> MeasureSpeed(const BenchArguments& arguments, OpenedModel& model);
+
 // kUsage, kContextFull, kInterrupted, and the errors of OpenModel and Session.
 Result<BenchReport> MeasureBench(const BenchArguments& arguments);
 

@@ -106,7 +106,8 @@ Result<ExitStatus> Run(const RunArguments& arguments) {
   if (arguments.max_new_tokens < 1) return Fail(ErrorCode::kUsage, "-n {}: at least 1", arguments.max_new_tokens);
   StepProfile profile;
   const bool profiled = !arguments.profile_file.empty();
-  OpenedModel model = TRY(OpenModel(arguments.file, arguments.flags, arguments.checkpoint_context, profiled ? &profile : nullptr));
+  OpenedModel model =
+      TRY(OpenModel(arguments.file, arguments.flags, arguments.checkpoint_context, {.profile = profiled ? &profile : nullptr}));
   profile.Clear();  // loading reads a row of each embedding table
   const std::vector<int32_t> prompt = TRY(PromptTokens(arguments, model));
   const Reply reply = TRY(Generate(arguments, model, prompt));

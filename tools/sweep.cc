@@ -11,8 +11,8 @@
 
 #include "converter/calibrate.h"
 #include "schema/base/output_file.h"
+#include "tools/bench_measure.h"
 #include "tools/divergence_run.h"
-#include "tools/speed.h"
 #include "tools/sweep_report.h"
 
 namespace taskpress {
@@ -140,7 +140,7 @@ class Sweeper {
   }
 
   Status MeasureBundle(const fs::path& file, SweepRow& row) {
-    OpenedModel model = TRY(OpenModel(file, {.threads = arguments_.threads}, sweep_.window));
+    OpenedModel model = TRY(OpenModel(file, {.threads = arguments_.threads, .weight_cache = "none"}, sweep_.window));
     const DivergenceSummary summary = TRY(MeasureDivergence({file.string(), model}, {arguments_.checkpoint, *reference_}, windows_));
     report_.positions = summary.positions;
     row.kl_mean = summary.kl_mean;
@@ -149,10 +149,9 @@ class Sweeper {
     row.perplexity_ratio = summary.perplexity_a / summary.perplexity_b;
     if (!sweep_.speed) return {};
     const int context = model.session.context_length();
-    const SpeedTest test{.prefill = std::min(512, context / 2), .decode = std::min(64, context / 4)};
-    const Timings timings = TRY(MeasureSpeed(model, test));
-    row.prefill_tokens_per_s = timings.prefill.mean();
-    row.decode_tokens_per_s = timings.decode.mean();
+    const BenchResult speed = TRY(MeasureSpeed({.prefill = std::min(512, context / 2), .decode = std::min(64, context / 4)}, model));
+    row.prefill_tokens_per_s = speed.prefill.mean();
+    row.decode_tokens_per_s = speed.decode.mean();
     return {};
   }
 
