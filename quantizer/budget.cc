@@ -251,8 +251,7 @@ Result<BudgetSolution> SolveBudget(std::span<const std::vector<BudgetChoice>> gr
     most = most ? CheckedAdd(*most, useful.back().back().bytes) : most;
   }
   if (!least || !most || *least > budget) {
-    return Fail(ErrorCode::kUsage, "{} bytes; the smallest types need {}", budget,
-                least.value_or(std::numeric_limits<uint64_t>::max()));
+    return Fail(ErrorCode::kUsage, "{} bytes; the smallest types need {}", budget, least.value_or(std::numeric_limits<uint64_t>::max()));
   }
   return Knapsack(std::move(useful), budget, std::max<size_t>(options.max_states, 2)).Solve();
 }

@@ -104,14 +104,14 @@ TEST_F(FitBudgetTest, WhatCannotBeIsRefusedWithTheLeastSize) {
 
 TEST_F(FitBudgetTest, BitsPerWeightAreThoseOfTheFile) {
   BudgetRequest request = Request(0);
-  request.bits_per_weight = 5.5;
+  request.bits_per_weight = 8;
   const BudgetFit fit = Must(Fit(request));
   const PreparedModel model = Must(PrepareModel(*files_, oracle::MicroCheckpoint(), [] {
     PrepareOptions options = Options();
     options.recipe = *RecipeFromName("f32");
     return options;
   }()));
-  EXPECT_EQ(fit.target, static_cast<uint64_t>(5.5 * static_cast<double>(model.parameters.text) / 8));
+  EXPECT_EQ(fit.target, static_cast<uint64_t>(model.parameters.text));
 }
 
 // One weight after the other is rounded and the model run: few tokens, few weights.
