@@ -51,7 +51,7 @@ std::vector<std::string> KeysOf(const nlohmann::json& object) {
 
 TEST_F(CliTest, EveryVerbExplainsItselfWithAnExample) {
   for (const std::string verb :
-       {"convert", "calibrate", "slice", "inspect", "verify", "run", "score", "compare", "bench", "repack", "explain"}) {
+       {"convert", "calibrate", "slice", "inspect", "verify", "run", "score", "eval", "compare", "bench", "repack", "explain"}) {
     const Finished help = Taskpress({verb, "--help"});
     EXPECT_EQ(help.status, 0) << verb;
     EXPECT_THAT(help.out, HasSubstr("Example")) << verb;
