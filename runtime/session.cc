@@ -193,6 +193,10 @@ Result<std::span<const float>> Session::Impl::Decode(int32_t token) {
 
 // A tap is read when every step before its reader has run: then its memory is written, and not yet another tensor's.
 Result<std::span<const float>> Session::Impl::Decode(int32_t token, std::span<const Tap> taps, const TakeTap& take) {
+  if (shared_->kernels() == Kernels::kFast) {
+    return Fail(ErrorCode::kKernelUnsupported,
+                "fused steps keep the values between their operators to themselves; use the xnnpack kernels");
+  }
   const std::span<const int32_t> one(&token, 1);
   TRY(CheckTokens(one));
   Executor* executor = TRY(ExecutorOf(decode_));

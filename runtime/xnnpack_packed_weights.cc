@@ -179,15 +179,17 @@ Result<ByteSpan> PackedWeights::Reserve(uint64_t bytes) {
 const std::byte* PackedWeights::Insert(std::string_view layout, const Matrix& matrix, const std::byte* packed) {
   if (reserved_in_file_) writer_->Finish(FileKeyOf(layout, matrix));
   reserved_in_file_ = false;
-  if (source_) {
-    // Packed bytes are read from now on, these not again.
-    const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-    const std::optional<uint64_t> at = OffsetInSource(matrix.bytes);
-    const uint64_t begin = at ? AlignUp(*at, page) : 0;
-    const uint64_t end = at ? (*at + matrix.bytes.size()) / page * page : 0;
-    if (begin < end) madvise(const_cast<std::byte*>(source_->mapping.data()) + begin, end - begin, MADV_DONTNEED);
-  }
+  ForgetPages(matrix.bytes);  // packed bytes are read from now on, these not again
   return packed_.try_emplace(KeyOf(layout, matrix), packed).first->second;
+}
+
+void PackedWeights::ForgetPages(ByteView bytes) const {
+  const std::optional<uint64_t> at = source_ ? OffsetInSource(bytes) : std::nullopt;
+  if (!at) return;
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t begin = AlignUp(*at, page);
+  const uint64_t end = (*at + bytes.size()) / page * page;
+  if (begin < end) madvise(const_cast<std::byte*>(source_->mapping.data()) + begin, end - begin, MADV_DONTNEED);
 }
 
 Result<const std::byte*> PackedWeights::Packed(std::string_view layout, const Matrix& matrix, uint64_t bytes, const PackFunction& pack) {

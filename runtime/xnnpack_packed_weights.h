@@ -58,6 +58,9 @@ class PackedWeights {
   // ones. Not from several threads at once. kOutOfMemory, and the errors of `pack`.
   using PackFunction = std::function<Status(ByteSpan to)>;
   Result<const std::byte*> Packed(std::string_view layout, const Matrix& matrix, uint64_t bytes, const PackFunction& pack);
+  // Gives back the pages of a part of the source that are in memory; they come back from the file when they are read again. Nothing
+  // happens to bytes that are not the source's.
+  void ForgetPages(ByteView bytes) const;
   // weights [out, in] as [in, out].
   Result<const float*> Transposed(const float* weights, int64_t out, int64_t in);
 

