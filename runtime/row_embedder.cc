@@ -19,11 +19,7 @@ Result<RowEmbedder> RowEmbedder::Create(const Graph& graph, SharedRuntime& share
     return Fail(ErrorCode::kBundleContract, "embedder signature {}: {} {} -> {} {}, expected one i32 and {} f32 values", signature.key,
                 NameOf(token.type), ToString(token.shape), NameOf(row.type), ToString(row.shape), row_size);
   }
-  RowEmbedder embedder(TRY(Executor::Create(graph, signature.subgraph, shared)), input, output, shared);
-  constexpr size_t kTable = 1 << 20;  // bytes, and more; smaller constants may stay
-  for (const Buffer& buffer : graph.buffers) {
-    if (buffer.bytes != nullptr && buffer.bytes->view().size() >= kTable) embedder.tables_.push_back(buffer.bytes->view());
-  }
+  RowEmbedder embedder(TRY(Executor::Create(graph, signature.subgraph, shared)), input, output);
   const std::span<const float> padding = TRY(embedder.Embed(0));
   embedder.padding_row_.assign(padding.begin(), padding.end());
   return embedder;
@@ -33,10 +29,6 @@ Result<std::span<const float>> RowEmbedder::Embed(int32_t token) {
   executor_.InputAs<int32_t>(input_)[0] = token;
   TRY(executor_.Run());
   return executor_.OutputAs<float>(output_);
-}
-
-void RowEmbedder::ForgetPages() const {
-  for (const ByteView table : tables_) shared_->packed_weights().ForgetPages(table);
 }
 
 }  // namespace taskpress

@@ -21,20 +21,15 @@ class RowEmbedder {
 
   // Valid until the next call. kRuntimeIndex for a token the table does not have.
   Result<std::span<const float>> Embed(int32_t token);
-  // The tables' pages that lookups have brought into memory, and their neighbours, are given back.
-  void ForgetPages() const;
   // Token 0's row, for the empty rows of a chunk.
   [[nodiscard]] std::span<const float> padding_row() const { return padding_row_; }
 
  private:
-  RowEmbedder(Executor executor, TensorId input, TensorId output, SharedRuntime& shared)
-      : executor_(std::move(executor)), input_(input), output_(output), shared_(&shared) {}
+  RowEmbedder(Executor executor, TensorId input, TensorId output) : executor_(std::move(executor)), input_(input), output_(output) {}
 
   Executor executor_;
   TensorId input_;
   TensorId output_;
-  SharedRuntime* shared_;
-  std::vector<ByteView> tables_;
   std::vector<float> padding_row_;
 };
 

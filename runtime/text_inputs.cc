@@ -38,14 +38,6 @@ Status TextInputs::Fill(Executor& executor, const TextSignature& signature, std:
     TRY(FillRows(*per_layer_embedder_, tokens, executor.InputAs<float>(signature.per_layer_embeddings)));
   }
   const auto count = static_cast<int64_t>(tokens.size());
-  // Around every row that is read the kernel maps its neighbours, 64 KiB in each of the layers' tables.
-  constexpr int64_t kRowsKept = 64;
-  rows_since_forgotten_ += count;
-  if (rows_since_forgotten_ >= kRowsKept) {
-    rows_since_forgotten_ = 0;
-    embedder_.ForgetPages();
-    if (per_layer_embedder_) per_layer_embedder_->ForgetPages();
-  }
   const std::span<int32_t> positions = executor.InputAs<int32_t>(signature.positions);
   for (size_t i = 0; i < positions.size(); ++i) {
     const auto row = static_cast<int64_t>(i);

@@ -32,7 +32,6 @@ class TextInputs {
   RowEmbedder embedder_;
   std::optional<RowEmbedder> per_layer_embedder_;
   int64_t context_length_;
-  int64_t rows_since_forgotten_ = 0;
 };
 
 }  // namespace taskpress

@@ -1,11 +1,15 @@
 #include "runtime/weight_source.h"
 
+#include <fcntl.h>
 #include <hwy/targets.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <cstring>
 #include <fstream>
 #include <set>
 #include <string>
@@ -13,6 +17,7 @@
 
 #include "runtime/weight_cache_layout.h"
 #include "runtime/xnnpack_kernels.h"
+#include "schema/base/checked_math.h"
 #include "schema/base/hash.h"
 #include "schema/base/version.h"
 
@@ -107,6 +112,38 @@ Result<WeightCacheFingerprint> FingerprintOf(const WeightSource& source) {
                      Version(), XnnpackBuild(), CpuDescription(), file.inode, file.bytes, file.modified_ns, file.changed_ns)));
   AddSamples(hash, source.mapping);
   return FromHex(hash.FinishHex());
+}
+
+std::optional<SourceReader> SourceReader::Open(const WeightSource& source) {
+  const int descriptor = open(source.path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return std::nullopt;
+  SourceReader reader(source.mapping, descriptor);
+  struct stat info{};
+  if (fstat(descriptor, &info) != 0 || info.st_ino != source.identity.inode) return std::nullopt;
+  return reader;
+}
+
+SourceReader::~SourceReader() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+bool SourceReader::Covers(ByteView bytes) const {
+  const auto file = reinterpret_cast<uintptr_t>(mapping_.data());
+  const auto at = reinterpret_cast<uintptr_t>(bytes.data());
+  return at >= file && RangeInside(at - file, bytes.size(), mapping_.size());
+}
+
+Status SourceReader::Read(const std::byte* place, ByteSpan to) const {
+  auto offset = static_cast<off_t>(place - mapping_.data());
+  while (!to.empty()) {
+    const ssize_t got = pread(descriptor_, to.data(), to.size(), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Fail(ErrorCode::kReadFailed, "a row of a table: {}", std::strerror(errno));
+    if (got == 0) return Fail(ErrorCode::kReadFailed, "a row of a table at {}: the file has become shorter", offset);
+    to = to.subspan(static_cast<size_t>(got));
+    offset += got;
+  }
+  return {};
 }
 
 }  // namespace taskpress

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "runtime/weight_cache_file.h"
 #include "schema/base/bytes.h"
@@ -32,6 +33,27 @@ struct WeightSource {
   std::filesystem::path path;
   FileIdentity identity;  // as it was before the file was mapped
   ByteView mapping;       // the whole file
+};
+
+// Reads parts of the source without mapping them. Around every page of a mapping that is touched the kernel maps fifteen more: rows picked
+// out of large tables would fill the process with their neighbours.
+class SourceReader {
+ public:
+  // Nothing when the path does not lead to the file of `source` any more.
+  static std::optional<SourceReader> Open(const WeightSource& source);
+  SourceReader(SourceReader&& other) noexcept : mapping_(other.mapping_), descriptor_(std::exchange(other.descriptor_, -1)) {}
+  SourceReader& operator=(SourceReader&&) = delete;
+  ~SourceReader();
+
+  // Whether these bytes are part of the source's mapping.
+  [[nodiscard]] bool Covers(ByteView bytes) const;
+  // The bytes at `place`, an address in the mapping. kReadFailed, also for a file that has become shorter.
+  Status Read(const std::byte* place, ByteSpan to) const;
+
+ private:
+  SourceReader(ByteView mapping, int descriptor) : mapping_(mapping), descriptor_(descriptor) {}
+  ByteView mapping_;
+  int descriptor_;
 };
 
 // Of a bundle read from a file. Nothing for one that holds no section, or whose bytes are not mapped.

@@ -64,6 +64,7 @@ xnn_weights_cache_provider* PackedWeights::ProviderFor(const Matrix& matrix) {
 
 void PackedWeights::UseSource(WeightSource source, const std::filesystem::path& file, const ThreadPool& threads) {
   source_ = std::move(source);
+  if (std::optional<SourceReader> reader = SourceReader::Open(*source_)) reader_.emplace(*std::move(reader));
   if (file.empty()) return;
   const Result<WeightCacheFingerprint> fingerprint = FingerprintOf(*source_);
   if (!fingerprint) {

@@ -40,6 +40,8 @@ class PackedWeights {
   // when it is not there or will not do, it is written while they are packed. Never fails: without a file weights are packed in memory, and
   // report() says why.
   void UseSource(WeightSource source, const std::filesystem::path& file, const ThreadPool& threads);
+  // Reads the source's tables row by row; null without a source.
+  [[nodiscard]] const SourceReader* source_reader() const { return reader_ ? &*reader_ : nullptr; }
   // True while packed matrices go to a file: then pack all that later starts may need, and Seal().
   [[nodiscard]] bool writing() const { return writer_.has_value() && !sealed_; }
   // Lets the file be finished, in the background. What is packed afterwards stays in memory.
@@ -100,6 +102,7 @@ class PackedWeights {
   std::vector<TensorBuffer> memory_;
 
   std::optional<WeightSource> source_;
+  std::optional<SourceReader> reader_;
   std::filesystem::path path_;  // empty: no file
   WeightCacheFingerprint fingerprint_ = {};
   std::optional<WeightCacheFile> file_;

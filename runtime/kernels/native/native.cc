@@ -88,39 +88,75 @@ Result<StepPtr> MakeDynamicUpdateSlice(const OpContext& context) {
   });
 }
 
-void DequantizeRow(const BoundTensor& table, int64_t row, int64_t columns, float* out) {
-  const float scale = table.scales.empty() ? 1.0F : table.scales[table.scales.size() == 1 ? 0 : static_cast<size_t>(row)];
-  if (table.type == DType::kI8) {
-    const int8_t* codes = table.as<int8_t>() + row * columns;
+// A row of i8, or of i4 with an even number of columns: `packed` is where it begins.
+void DequantizeRow(DType type, const std::byte* packed, float scale, int64_t columns, float* out) {
+  if (type == DType::kI8) {
+    const auto* codes = reinterpret_cast<const int8_t*>(packed);
     for (int64_t i = 0; i < columns; ++i) out[i] = static_cast<float>(codes[i]) * scale;
-  } else if (table.type == DType::kI4 && columns % 2 == 0) {
-    const std::byte* packed = table.data + row * columns / 2;
-    for (int64_t i = 0; i < columns / 2; ++i) {
-      out[2 * i] = static_cast<float>(Int4At(packed + i, 0)) * scale;
-      out[2 * i + 1] = static_cast<float>(Int4At(packed + i, 1)) * scale;
-    }
-  } else {
-    for (int64_t i = 0; i < columns; ++i) out[i] = static_cast<float>(Int4At(table.data, row * columns + i)) * scale;
+    return;
+  }
+  for (int64_t i = 0; i < columns / 2; ++i) {
+    out[2 * i] = static_cast<float>(Int4At(packed + i, 0)) * scale;
+    out[2 * i + 1] = static_cast<float>(Int4At(packed + i, 1)) * scale;
   }
 }
 
-Result<StepPtr> MakeEmbeddingLookup(const OpContext& context) {
-  const EmbeddingLookupShape shape = TRY(CheckEmbeddingLookup(context));
-  return MakeStep([shape, ids = context.in(0).as<int32_t>(), table = &context.in(1), out = context.out().out<float>()]() -> Status {
-    for (int64_t i = 0; i < shape.ids; ++i) {
-      const int64_t row = ids[i];
-      if (row < 0 || row >= shape.rows) {
-        return Fail(ErrorCode::kRuntimeIndex, "EMBEDDING_LOOKUP {}: id {} is outside [0, {})", table->name, row, shape.rows);
+// Rows of a table. Those of a mapped file are read from the file.
+class LookupStep final : public Step {
+ public:
+  LookupStep(const EmbeddingLookupShape& shape, const OpContext& context)
+      : shape_(shape), ids_(context.in(0).as<int32_t>()), table_(context.in(1)), out_(context.out().out<float>()) {
+    const bool whole_bytes = table_.type != DType::kI4 || shape.columns % 2 == 0;
+    if (whole_bytes) row_bytes_ = static_cast<uint64_t>(shape.columns) * static_cast<uint64_t>(InfoOf(table_.type).bits) / 8;
+    const SourceReader* reader = context.packed_weights == nullptr ? nullptr : context.packed_weights->source_reader();
+    if (whole_bytes && reader != nullptr && reader->Covers({table_.data, static_cast<size_t>(shape.rows) * row_bytes_})) {
+      reader_ = reader;
+      row_.resize(row_bytes_);
+    }
+  }
+
+  Status Run() override {
+    for (int64_t i = 0; i < shape_.ids; ++i) {
+      const int64_t row = ids_[i];
+      if (row < 0 || row >= shape_.rows) {
+        return Fail(ErrorCode::kRuntimeIndex, "EMBEDDING_LOOKUP {}: id {} is outside [0, {})", table_.name, row, shape_.rows);
       }
-      float* to = out + i * shape.columns;
-      if (table->type == DType::kF32) {
-        std::memcpy(to, table->as<float>() + row * shape.columns, static_cast<size_t>(shape.columns) * sizeof(float));
-      } else {
-        DequantizeRow(*table, row, shape.columns, to);
-      }
+      TRY(Look(row, out_ + i * shape_.columns));
     }
     return {};
-  });
+  }
+
+ private:
+  Status Look(int64_t row, float* out) {
+    const float scale = table_.scales.empty() ? 1.0F : table_.scales[table_.scales.size() == 1 ? 0 : static_cast<size_t>(row)];
+    if (row_bytes_ == 0) {
+      for (int64_t i = 0; i < shape_.columns; ++i) out[i] = static_cast<float>(Int4At(table_.data, row * shape_.columns + i)) * scale;
+      return {};
+    }
+    const std::byte* bytes = table_.data + static_cast<uint64_t>(row) * row_bytes_;
+    if (reader_ != nullptr) {
+      TRY(reader_->Read(bytes, row_));
+      bytes = row_.data();
+    }
+    if (table_.type == DType::kF32) {
+      std::memcpy(out, bytes, row_bytes_);
+    } else {
+      DequantizeRow(table_.type, bytes, scale, shape_.columns, out);
+    }
+    return {};
+  }
+
+  EmbeddingLookupShape shape_;
+  const int32_t* ids_;
+  const BoundTensor& table_;
+  float* out_;
+  uint64_t row_bytes_ = 0;  // 0: rows do not begin at whole bytes
+  const SourceReader* reader_ = nullptr;
+  std::vector<std::byte> row_;
+};
+
+Result<StepPtr> MakeEmbeddingLookup(const OpContext& context) {
+  return std::make_unique<LookupStep>(TRY(CheckEmbeddingLookup(context)), context);
 }
 
 }  // namespace
