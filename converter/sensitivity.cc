@@ -90,23 +90,29 @@ const CandidateCost& Smallest(const WeightCosts& weight) { return *std::ranges::
 
 // --- weighing by hand --------------------------------------------------------------------------------------------------------------------
 
-// Nats per unit of relative error, as kKl finds them for the micro checkpoint, rounded. The head's error is the logits' own; errors inside
-// the layers are diluted by what all other layers add to the residual stream, those of altup's projections and of tables by less.
+// Nats per unit of relative error, as kKl finds them for the micro checkpoint: the rounded medians of a class. The head's error is the
+// logits' own; errors inside the layers are diluted by what all other layers add to the residual stream, those of altup's projections and
+// of tables by less.
 double HandWeight(QuantClass quant_class, const TextConfig& config) {
+  const auto layers = static_cast<double>(std::max<int64_t>(1, config.num_hidden_layers));
   switch (quant_class) {
     case QuantClass::kHead:
-      return 20;
+      return 1;
     case QuantClass::kEmbedding:
       return 0.3;
     case QuantClass::kPerLayerEmbedding:
-    case QuantClass::kAltup:
       return 0.2;
-    case QuantClass::kAttention:
+    case QuantClass::kAltup:
+      return 0.08;
     case QuantClass::kFeedForward:
-    case QuantClass::kLaurel:
-    case QuantClass::kPerLayer:
     case QuantClass::kSmall:
-      return 0.3 / static_cast<double>(std::max<int64_t>(1, config.num_hidden_layers));
+      return 0.14 / layers;
+    case QuantClass::kPerLayer:
+      return 0.11 / layers;
+    case QuantClass::kAttention:
+      return 0.03 / layers;
+    case QuantClass::kLaurel:
+      return 0.01 / layers;
   }
   return 0;
 }
