@@ -73,12 +73,16 @@ class Comparison:
             raise Failed(f"{' '.join(command)}\nexit code {done.returncode}\n{done.stderr.strip()}")
         return done.stdout
 
+    def kernels(self):
+        """Quantized bundles run operator by operator, in the client's order of additions: fused attention has another one, and every rounding of
+        an activation that it turns changes what follows. Our own tests hold fused steps to the operators."""
+        return () if self.quant in FLOATS else ("--kernels", "xnnpack")
+
     def score(self, tokens):
         """-> our logits [tokens, vocabulary]"""
         out = self.folder / f"{self.args.case}.logits.safetensors"
         out.unlink(missing_ok=True)
-        # Operator by operator, in the client's order of additions; fused steps are held to these in our own tests, and to the client by `run`.
-        self.taskpress("score", self.bundle(), "--kernels", "xnnpack", "--tokens", ",".join(map(str, tokens)), "--logits", out)
+        self.taskpress("score", self.bundle(), *self.kernels(), "--tokens", ",".join(map(str, tokens)), "--logits", out)
         logits = read_safetensors(out)["logits"]
         if len(logits) != len(tokens) or not np.isfinite(logits).all():
             raise Failed(f"score gave {list(logits.shape)} logits for {len(tokens)} tokens, finite: {np.isfinite(logits).all()}")
@@ -164,7 +168,7 @@ class Comparison:
                 prompt = self.inputs["prompts"][p]
                 theirs = client.continue_greedily(prompt, GENERATED)
                 out = self.taskpress("run", self.bundle(container), "--tokens", ",".join(map(str, prompt)), "-n", GENERATED,
-                                     "--temperature", 0, "--json")
+                                     "--temperature", 0, "--json", *self.kernels())
                 ours = until_stop(json.loads(out)["tokens"], stops)
                 agreed, equal = compare_continuations(client, ours, theirs, stops)
                 if self.quant in FLOATS:
