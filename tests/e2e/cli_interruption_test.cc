@@ -28,13 +28,15 @@ class CliInterruptionTest : public ::testing::Test {
   [[nodiscard]] std::vector<std::string> ConvertWide(const fs::path& checkpoint = Wide()) const {
     return TaskpressCommand({"convert", checkpoint.string(), "-o", output_.string(), "--context", "64", "--prefill", "8"});
   }
-  // Returns when the conversion has begun to write.
-  void WaitForPart(const Subprocess& process) const {
+  // Returns when the conversion has begun to write, and holds it there: what a test does next is not a race with its end. Continue lets it go.
+  void HoldAtPart(const Subprocess& process) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (!fs::exists(part_) && process.Running() && std::chrono::steady_clock::now() < deadline)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    process.Signal(SIGSTOP);
     ASSERT_TRUE(fs::exists(part_));
   }
+  static void Continue(const Subprocess& process) { process.Signal(SIGCONT); }
 
   static TempFolder* shared_;
   TempFolder folder_;
@@ -46,8 +48,9 @@ TempFolder* CliInterruptionTest::shared_ = nullptr;
 TEST_F(CliInterruptionTest, ASignalEndsItWithStatus130AndLeavesNothing) {
   for (const int signal : {SIGINT, SIGTERM}) {
     Subprocess process(ConvertWide());
-    WaitForPart(process);
+    HoldAtPart(process);
     process.Signal(signal);
+    Continue(process);
     const Finished finished = process.Wait();
     EXPECT_EQ(finished.status, 130) << finished.err;
     EXPECT_THAT(finished.err, HasSubstr("TP-1007"));
@@ -57,16 +60,17 @@ TEST_F(CliInterruptionTest, ASignalEndsItWithStatus130AndLeavesNothing) {
 
 TEST_F(CliInterruptionTest, ASecondSignalEndsItAtOnceAndLeavesNothing) {
   Subprocess process(ConvertWide());
-  WaitForPart(process);
+  HoldAtPart(process);
   process.Signal(SIGINT);
   process.Signal(SIGTERM);
+  Continue(process);
   EXPECT_EQ(process.Wait().status, 130);
   EXPECT_TRUE(NamesIn(folder_.path()).empty());
 }
 
 TEST_F(CliInterruptionTest, AKilledConversionLeavesNoBundleAndTheNextOneSucceeds) {
   Subprocess process(ConvertWide());
-  WaitForPart(process);
+  HoldAtPart(process);
   process.Signal(SIGKILL);
   EXPECT_EQ(process.Wait().status, 1000 + SIGKILL);
   EXPECT_THAT(NamesIn(folder_.path()), Contains("wide.task.part"));
@@ -79,12 +83,13 @@ TEST_F(CliInterruptionTest, AKilledConversionLeavesNoBundleAndTheNextOneSucceeds
 
 TEST_F(CliInterruptionTest, TwoConversionsToOneNameDoNotMix) {
   Subprocess first(ConvertWide());
-  WaitForPart(first);
+  HoldAtPart(first);
   const Finished second = Taskpress({"convert", Micro(), "-o", output_.string(), "--context", "64"});
   EXPECT_EQ(second.status, 8) << second.err;
   EXPECT_THAT(second.err, HasSubstr("another process"));
   EXPECT_TRUE(fs::exists(part_));
   first.Signal(SIGINT);
+  Continue(first);
   EXPECT_EQ(first.Wait().status, 130);
 }
 
@@ -117,8 +122,9 @@ TEST_F(CliInterruptionTest, ACheckpointThatIsCutWhileItIsReadIsNoCrash) {
   const fs::path copy = folder_.path() / "copy";
   fs::copy(Wide(), copy);
   Subprocess process(ConvertWide(copy));
-  WaitForPart(process);
+  HoldAtPart(process);
   fs::resize_file(copy / "model.safetensors", 4096);
+  Continue(process);
   const Finished finished = process.Wait();
   EXPECT_EQ(finished.status, 4) << finished.err;
   EXPECT_THAT(finished.err, HasSubstr("TP-1006"));
