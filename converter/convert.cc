@@ -15,8 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Half of the memory is for what does not grow with the units: graphs, roots, tokenizer, and the smoke run.
-constexpr uint64_t kShareOfBuffers = 2;
 // A snapshot repeats at most a fiftieth of the work.
 constexpr uint64_t kSnapshots = 50;
 constexpr uint64_t kLeastSnapshot = 1 << 20;  // bytes
@@ -133,7 +131,7 @@ class Conversion {
   Status Stream() {
     ConvertEvent event{.stage = "write", .bytes_done = state_.bytes, .bytes_total = plan_.stream.bytes()};
     StreamOptions stream{.work = options_.work,
-                         .buffer_bytes = options_.memory_limit / kShareOfBuffers,
+                         .buffer_bytes = BufferBytes(options_.memory_limit),
                          .scales_in_files = true,
                          .on_bytes = {},
                          .on_unit = [&](const StreamState& state) { return keeper_->Advance(state); }};

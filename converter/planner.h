@@ -1,7 +1,6 @@
 // What a conversion will cost and which clients will take its result, before anything is written.
 //
-// Sizes are exact: they come from the plan that is executed. Memory is a sum of parts that are known. Time is measured, not guessed: a part
-// of the work is done and thrown away, and a file is written where the outputs will be.
+// Sizes are exact: they come from the plan that is executed. Memory is a sum of parts that are known. Time is measured, not guessed.
 #ifndef TASKPRESS_CONVERTER_PLANNER_H_
 #define TASKPRESS_CONVERTER_PLANNER_H_
 
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "converter/conversion_plan.h"
+#include "converter/time_forecast.h"
 #include "quantizer/parallel_rows.h"
 #include "schema/base/error.h"
 
@@ -38,14 +38,6 @@ struct LoaderLimit {
   uint64_t limit = 0;  // bytes or tokens, as the rule says
   uint64_t found = 0;
   [[nodiscard]] bool holds() const { return found <= limit; }
-};
-
-struct TimeForecast {
-  double make_s = 0;   // transform, quantize, pack, digests of the inputs
-  double read_s = 0;   // of what is not in the page cache
-  double write_s = 0;  // outputs to the disk
-  double prove_s = 0;  // read back, hash, smoke run
-  double total_s = 0;
 };
 
 struct Forecast {

@@ -41,9 +41,7 @@ Status Print(const PreparedJobs& prepared, const Forecast& forecast) {
   std::cout << Format("memory         {} at most\n", Bytes(forecast.peak_anonymous_bytes));
   if (forecast.time) {
     const TimeForecast& time = *forecast.time;
-    std::cout << Format(
-        "time           {:.1f} s (making {:.1f}, reading {:.1f}, writing {:.1f}, proof {:.1f}; some of it beside each other)\n",
-        time.total_s, time.make_s, time.read_s, time.write_s, time.prove_s);
+    std::cout << Format("time           {:.1f} s (writing {:.1f}, proof {:.1f})\n", time.total_s(), time.write_s, time.prove_s);
   }
   for (const LoaderLimit& limit : forecast.limits) {
     std::cout << Format("{:6} {}: {} of {}  ({})\n", limit.holds() ? "ok" : "BREAKS", limit.rule, limit.found, limit.limit,
@@ -110,11 +108,8 @@ Status PrintAsJson(std::string_view verb, const ConvertArguments& arguments, con
                        {"notes", std::move(notes)}};
   if (!prepared.budgets.empty()) document["budget"] = BudgetJson(prepared.budgets.front());
   if (forecast.time) {
-    document["seconds"] = forecast.time->total_s;
-    document["stages"] = {{"make", forecast.time->make_s},
-                          {"read", forecast.time->read_s},
-                          {"write", forecast.time->write_s},
-                          {"prove", forecast.time->prove_s}};
+    document["seconds"] = forecast.time->total_s();
+    document["stages"] = {{"write", forecast.time->write_s}, {"prove", forecast.time->prove_s}};
   }
   PrintJson(verb, std::move(document));
   return {};
