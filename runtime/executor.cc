@@ -75,6 +75,7 @@ class ExecutorBuilder {
   OpContext ContextOf(int32_t op);
   Status AddGroup(const StepGroup& group);
   Status AddAttention(const StepGroup& group, const AttentionGroup& attention);
+  Result<StepPtr> MakeRows(std::span<const int32_t> ops, const RowGroup& rows);
   Status AddRows(std::span<const int32_t> ops, const RowGroup& rows);
   Status AddSparse(const SparseGroup& sparse);
   Status AddQuantizedInput(const OpContext& context);
@@ -115,7 +116,10 @@ Status ExecutorBuilder::GroupAndAllocate() {
     const std::vector<bool> reads_codes = OpsThatReadCodes(graph_, subgraph_, quantized_plans_);
     groups_ = GroupSteps(graph_, subgraph_, plan_, quantized_plans_, reads_codes, shared_.disabled_passes());
     for (const StepGroup& group : groups_) {
-      if (const auto* sparse = std::get_if<SparseGroup>(&group.fused)) filled_by_region_[static_cast<size_t>(sparse->down_input)] = true;
+      if (const auto* sparse = std::get_if<SparseGroup>(&group.fused)) {
+        filled_by_region_[static_cast<size_t>(sparse->down_input)] = true;
+        copies[static_cast<size_t>(sparse->down_input)].first = group.ops.front();
+      }
       const RowGroup* rows = std::get_if<RowGroup>(&group.fused);
       for (const int32_t copy : rows == nullptr ? std::span<const int32_t>() : std::span(rows->quantized_inputs)) {
         filled_by_region_[static_cast<size_t>(copy)] = true;
@@ -312,7 +316,7 @@ Status ExecutorBuilder::AddAttention(const StepGroup& group, const AttentionGrou
   return {};
 }
 
-Status ExecutorBuilder::AddRows(std::span<const int32_t> ops, const RowGroup& rows) {
+Result<StepPtr> ExecutorBuilder::MakeRows(std::span<const int32_t> ops, const RowGroup& rows) {
   std::vector<OpContext> contexts;
   for (const int32_t op : ops) contexts.push_back(ContextOf(op));
   std::vector<RegionCopy> copies;
@@ -320,8 +324,11 @@ Status ExecutorBuilder::AddRows(std::span<const int32_t> ops, const RowGroup& ro
     const auto index = static_cast<size_t>(i);
     copies.push_back({.value = &TensorAt(quantized_plans_[index].value), .copy = &quantized_[index]});
   }
-  AddStep(TRY(MakeRowRegion(contexts, copies, rows.tokens, shared_.threads())),
-          {.op = ops.front(), .name = "ROW_REGION", .kernel = KernelKind::kNative});
+  return MakeRowRegion(contexts, copies, rows.tokens, shared_.threads());
+}
+
+Status ExecutorBuilder::AddRows(std::span<const int32_t> ops, const RowGroup& rows) {
+  AddStep(TRY(MakeRows(ops, rows)), {.op = ops.front(), .name = "ROW_REGION", .kernel = KernelKind::kNative});
   return {};
 }
 
@@ -329,10 +336,16 @@ Status ExecutorBuilder::AddSparse(const SparseGroup& sparse) {
   const OpContext up = ContextOf(sparse.up);
   const OpContext down = ContextOf(sparse.down);
   TRY(AddQuantizedInput(up));
-  if (!sparse.rows.empty()) TRY(AddRows(sparse.rows, {.tokens = 1, .quantized_inputs = {}}));
+  if (!sparse.rows.empty()) TRY(AddRows(sparse.rows, {.tokens = sparse.tokens, .quantized_inputs = {}}));
   TRY(MakeReferenceStep(ContextOf(sparse.mul)));  // checks the shapes
-  AddStep(TRY(MakeSparseFeedForward({.up = up, .down = down, .gate = TensorAt(sparse.gate)})),
-          {.op = sparse.up, .name = "SPARSE_FFN", .kernel = KernelKind::kNative});
+  SparseFeedForward parts{.up = up, .down = down, .gate = TensorAt(sparse.gate), .tokens = sparse.tokens, .dense = {}};
+  if (sparse.tokens > 1) {
+    KernelKind kind = KernelKind::kReference;
+    parts.dense.push_back(TRY(MakeOpStep(up, kind)));
+    parts.dense.push_back(TRY(MakeRows(std::span(&sparse.mul, 1), {.tokens = sparse.tokens, .quantized_inputs = {sparse.down_input}})));
+    parts.dense.push_back(TRY(MakeOpStep(down, kind)));
+  }
+  AddStep(TRY(MakeSparseFeedForward(std::move(parts))), {.op = sparse.up, .name = "SPARSE_FFN", .kernel = KernelKind::kNative});
   return {};
 }
 

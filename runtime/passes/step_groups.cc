@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/kernels/native/sparse_columns.h"
 #include "runtime/kernels/op_shapes.h"
 #include "runtime/passes/attention_pattern.h"
 #include "runtime/passes/graph_facts.h"
@@ -22,7 +23,7 @@ constexpr std::string_view kSparseFfn = "sparse_ffn";
 
 constexpr std::array kPasses = {
     PassInfo{.name = kAttention, .what = "softmax(q K^T + mask) V as one step over the open positions"},
-    PassInfo{.name = kSparseFfn, .what = "one token's feed-forward without the rows and columns of units that the gate has closed"},
+    PassInfo{.name = kSparseFfn, .what = "a feed-forward without the rows and columns of units that the gate has closed"},
     PassInfo{.name = kRowRegions, .what = "a run of row-wise operators as one step, token by token in the cache"},
 };
 
@@ -102,10 +103,11 @@ class Grouper {
   }
 
   std::optional<StepGroup> MatchSparse(size_t at) const {
-    if (disabled_.contains(kSparseFfn) || tokens_ != 1 || !IsIntegerProduct(at, {DType::kI4, DType::kI8})) return std::nullopt;
+    if (disabled_.contains(kSparseFfn) || tokens_ == 0 || !IsIntegerProduct(at, {DType::kI4, DType::kI8})) return std::nullopt;
     const size_t end = EndOfRows(at + 1);
     if (end == at + 1 || !IsIntegerProduct(end, {DType::kI4})) return std::nullopt;
-    SparseGroup sparse{.up = plan_.ops[at], .rows = {}, .mul = plan_.ops[end - 1], .down = plan_.ops[end]};
+    SparseGroup sparse{.tokens = tokens_, .up = plan_.ops[at], .rows = {}, .mul = plan_.ops[end - 1], .down = plan_.ops[end]};
+    if (facts_.tensor(facts_.op(sparse.down).inputs[1]).shape[1] > kMaxSparseColumns) return std::nullopt;
     const TensorId up = facts_.op(sparse.up).outputs[0];
     const TensorId product = facts_.op(sparse.mul).outputs[0];
     if (!IsKind(sparse.mul, OpKind::kMul) || facts_.OnlyReader(up) != sparse.mul || facts_.OnlyReader(product) != sparse.down)
@@ -115,7 +117,7 @@ class Grouper {
     if (facts_.elements(sparse.gate) != facts_.elements(up) || facts_.elements(product) != facts_.elements(up)) return std::nullopt;
     if (!ComesFromRelu(sparse.gate)) return std::nullopt;
     for (size_t i = 0; i < quantized_.size(); ++i) {
-      if (quantized_[i].ops == std::vector{sparse.down}) sparse.down_input = static_cast<int32_t>(i);
+      if (quantized_[i].rows == tokens_ && quantized_[i].ops == std::vector{sparse.down}) sparse.down_input = static_cast<int32_t>(i);
     }
     if (sparse.down_input == kNone) return std::nullopt;
     const auto iterator = [&](size_t i) { return plan_.ops.begin() + static_cast<std::ptrdiff_t>(i); };

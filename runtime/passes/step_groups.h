@@ -47,6 +47,7 @@ struct RowGroup {
 
 // FULLY_CONNECTED W_up -> row-wise operators, the last of them MUL by what a RELU has left of the gate -> FULLY_CONNECTED W_down.
 struct SparseGroup {
+  int64_t tokens = 0;
   int32_t up = kNone;
   std::vector<int32_t> rows;  // between them, without the MUL
   int32_t mul = kNone;

@@ -12,6 +12,8 @@
 #include <hwy/foreach_target.h>
 // Must come after foreach_target.h.
 #include <hwy/highway.h>
+// And this one after it.
+#include "runtime/kernels/native/byte_products-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace taskpress::HWY_NAMESPACE {
@@ -24,16 +26,6 @@ void MultiplyTilesImpl(const PackedProduct& product, int64_t first_row, int64_t 
 
 #else
 
-namespace hn = hwy::HWY_NAMESPACE;
-
-using Ints = hn::CappedTag<int32_t, 16>;
-using Shorts = hn::Repartition<int16_t, Ints>;
-using Bytes = hn::Repartition<uint8_t, Ints>;
-using SignedBytes = hn::Repartition<int8_t, Ints>;
-using Floats = hn::RebindToFloat<Ints>;
-using IntVector = hn::Vec<Ints>;
-using FloatVector = hn::Vec<Floats>;
-using ByteVector = hn::Vec<Bytes>;
 
 inline constexpr int64_t kLanes = hn::MaxLanes(Ints());  // channels of a vector of sums
 inline constexpr int64_t kVectorBytes = kLanes * 4;
@@ -42,19 +34,6 @@ inline constexpr int64_t kChannels = 2 * kLanes;
 // x86 before AVX-512 has 16 registers, everything else here 32.
 inline constexpr bool kFewRegisters = HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3;
 inline constexpr size_t kRegisterRows = kFewRegisters ? 4 : static_cast<size_t>(kTileRows);
-
-// Four columns of one row of activations, for every channel.
-HWY_INLINE hn::Vec<SignedBytes> FourCodes(const int8_t* codes) {
-  int32_t four;
-  std::memcpy(&four, codes, sizeof(four));
-  return hn::BitCast(SignedBytes(), hn::Set(Ints(), four));
-}
-
-HWY_INLINE ByteVector LowNibbles(ByteVector pairs) { return hn::And(pairs, hn::Set(Bytes(), 0x0F)); }
-HWY_INLINE ByteVector HighNibbles(ByteVector pairs) {
-  const hn::Repartition<uint16_t, Ints> d16;
-  return LowNibbles(hn::BitCast(Bytes(), hn::ShiftRight<4>(hn::BitCast(d16, pairs))));
-}
 
 // What the loops below walk over: one pair of vectors of a tile's channels, some rows of a tile.
 struct Walk {
@@ -213,20 +192,6 @@ HWY_INLINE Channels LoadChannels(const Block& block) {
     channels.scales[1] = LoadSome(product.scales.data() + block.channel + kLanes, channels.count - kLanes);
   }
   return channels;
-}
-
-// Rounded once, also where the processor has no such instruction.
-HWY_INLINE FloatVector FusedMultiplyAdd(FloatVector a, FloatVector b, FloatVector c) {
-#if HWY_NATIVE_FMA
-  return hn::MulAdd(a, b, c);
-#else
-  HWY_ALIGN float lanes[3][kLanes];
-  hn::Store(a, Floats(), lanes[0]);
-  hn::Store(b, Floats(), lanes[1]);
-  hn::Store(c, Floats(), lanes[2]);
-  for (int64_t i = 0; i < kLanes; ++i) lanes[0][i] = std::fma(lanes[0][i], lanes[1][i], lanes[2][i]);
-  return hn::Load(Floats(), lanes[0]);
-#endif
 }
 
 // (stored - offset) * (code - zero point) = stored * code - offset * code - weight * zero point; what overflows comes back.
