@@ -333,8 +333,9 @@ Status ExecutorBuilder::AddRows(std::span<const int32_t> ops, const RowGroup& ro
 }
 
 Status ExecutorBuilder::AddSparse(const SparseGroup& sparse) {
-  const OpContext up = ContextOf(sparse.up);
-  const OpContext down = ContextOf(sparse.down);
+  OpContext up = ContextOf(sparse.up);
+  OpContext down = ContextOf(sparse.down);
+  up.seldom = down.seldom = true;
   TRY(AddQuantizedInput(up));
   if (!sparse.rows.empty()) TRY(AddRows(sparse.rows, {.tokens = sparse.tokens, .quantized_inputs = {}}));
   TRY(MakeReferenceStep(ContextOf(sparse.mul)));  // checks the shapes

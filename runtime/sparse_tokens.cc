@@ -85,7 +85,7 @@ class SparseTokens final : public Step {
     uint16_t* readers;   // rows that have a unit open, by unit
     int32_t* places;     // where it stands in `open`
     float* values;       // [rows] of W_up, for one unit
-    float* products;     // as `open`
+    float* products;     // as `open`: values of the gate, then times those of W_up
     int8_t* codes;       // of the products
     uint16_t* columns;   // ListActive
     int8_t* listed;
@@ -141,6 +141,7 @@ class SparseTokens final : public Step {
         const int32_t at = next[group.open[i]]++;
         group.readers[at] = static_cast<uint16_t>(row);
         group.places[at] = i;
+        group.products[i] = GateOf(group.first + row)[group.open[i]];
       }
     }
   }
@@ -161,9 +162,7 @@ class SparseTokens final : public Step {
       if (begin == end) continue;
       const std::span readers(group.readers + begin, group.readers + end);
       MultiplyUnit(up, unit, readers, group.values);
-      for (int32_t i = begin; i < end; ++i) {
-        group.products[group.places[i]] = GateOf(group.first + group.readers[i])[unit] * group.values[i - begin];
-      }
+      for (int32_t i = begin; i < end; ++i) group.products[group.places[i]] *= group.values[i - begin];
       begin = end;
     }
   }

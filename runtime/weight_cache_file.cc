@@ -106,6 +106,12 @@ Result<WeightCacheFile> WeightCacheFile::Open(const std::filesystem::path& path,
   return cache;
 }
 
+void WeightCacheFile::Forget(ByteView bytes) const {
+  const auto file = reinterpret_cast<uintptr_t>(file_->bytes().data());
+  const auto at = reinterpret_cast<uintptr_t>(bytes.data());
+  if (at >= file && RangeInside(at - file, bytes.size(), file_->size())) file_->Forget(at - file, bytes.size());
+}
+
 ByteView WeightCacheFile::Find(const WeightCacheKey& key) const {
   const auto found = index_.find(key);
   return found == index_.end() ? ByteView() : BytesOf(entries_[found->second]);

@@ -46,6 +46,8 @@ class WeightCacheFile {
   // At a multiple of kWeightCachePage, with kTensorPadding readable bytes behind it. Empty: not there.
   [[nodiscard]] ByteView Find(const WeightCacheKey& key) const;
   [[nodiscard]] ByteView BytesOf(const WeightCacheEntry& entry) const { return file_->bytes().subspan(entry.offset, entry.bytes); }
+  // Gives back the memory of a part of the file; it comes back when it is read again. Nothing happens to other bytes.
+  void Forget(ByteView bytes) const;
 
  private:
   std::shared_ptr<const MappedFile> file_;

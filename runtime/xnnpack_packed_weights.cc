@@ -193,6 +193,10 @@ void PackedWeights::ForgetPages(ByteView bytes) const {
   if (begin < end) madvise(const_cast<std::byte*>(source_->mapping.data()) + begin, end - begin, MADV_DONTNEED);
 }
 
+void PackedWeights::Rest(ByteView packed) const {
+  if (file_) file_->Forget(packed);
+}
+
 Result<const std::byte*> PackedWeights::Packed(std::string_view layout, const Matrix& matrix, uint64_t bytes, const PackFunction& pack) {
   if (const std::byte* found = Find(layout, matrix, bytes)) return found;
   const ByteSpan to = TRY(Reserve(bytes));

@@ -60,9 +60,8 @@ class PackedWeights {
   // ones. Not from several threads at once. kOutOfMemory, and the errors of `pack`.
   using PackFunction = std::function<Status(ByteSpan to)>;
   Result<const std::byte*> Packed(std::string_view layout, const Matrix& matrix, uint64_t bytes, const PackFunction& pack);
-  // Gives back the pages of a part of the source that are in memory; they come back from the file when they are read again. Nothing
-  // happens to bytes that are not the source's.
-  void ForgetPages(ByteView bytes) const;
+  // Packed bytes that are seldom read need not stay in memory: those of a file come back when they are read.
+  void Rest(ByteView packed) const;
   // weights [out, in] as [in, out].
   Result<const float*> Transposed(const float* weights, int64_t out, int64_t in);
 
@@ -89,6 +88,9 @@ class PackedWeights {
 
   static Key KeyOf(std::string_view layout, const Matrix& matrix);
   std::optional<uint64_t> OffsetInSource(ByteView bytes) const;
+  // Gives back the pages of a part of the source that are in memory; they come back from the file when they are read again. Nothing
+  // happens to bytes that are not the source's.
+  void ForgetPages(ByteView bytes) const;
   std::string PlaceOf(ByteView bytes);
   WeightCacheKey FileKeyOf(std::string_view layout, const Matrix& matrix);
   const std::byte* Find(std::string_view layout, const Matrix& matrix, std::optional<uint64_t> bytes);

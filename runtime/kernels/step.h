@@ -76,6 +76,7 @@ struct OpContext {
   const BoundTensor* halves = nullptr;              // kInPlace: the f16 constant behind a FULLY_CONNECTED's weights, which have no bytes
   const RowSource* streamed_rows = nullptr;         // kStreamed: input 1, a matrix or table that has no bytes in memory
   StreamedWeights* streamed_weights = nullptr;      // who may keep such a matrix
+  bool seldom = false;                              // a step that hardly ever runs: its weights need not stay in memory
   bool mean_of_squares = false;                     // a MEAN that squares its input itself (Plan::squared_inputs)
 
   [[nodiscard]] const BoundTensor& in(size_t i) const { return *inputs[i]; }

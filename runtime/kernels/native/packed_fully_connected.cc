@@ -57,6 +57,7 @@ Result<StepPtr> MakePackedFullyConnected(const OpContext& context) {
   if (weights.block_size > 0 || shape.in > kMaxIntegerColumns) return nullptr;
   PackedProduct product{.shape = {.bits = weights.type == DType::kI4 ? 4 : 8, .in = shape.in, .out = shape.out}};
   product.weights = TRY(PackedWeightsOf(context, product.shape));
+  if (context.seldom) context.packed_weights->Rest({product.weights, product.shape.bytes()});
   product.scales = weights.scales;
   if (context.has_input(2)) product.bias = context.in(2).as<float>();
   product.rows = shape.rows;
