@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include <hwy/cache_control.h>
+
 #include "runtime/kernels/packed_int4.h"
 
 // Compiled once per instruction set; the best one for this CPU is chosen at run time.
@@ -69,6 +71,11 @@ HWY_INLINE ByteVector LoadWeights(const uint8_t* from, int64_t bytes) {
   return hn::Xor(bytes >= kLanes ? hn::LoadU(Bytes(), from) : hn::LoadN(Bytes(), from, static_cast<size_t>(bytes)), offset);
 }
 
+// Units are asked for in ascending order, with few gaps.
+HWY_INLINE void FetchRow(const uint8_t* weights, int64_t bytes) {
+  for (int64_t byte = 0; byte < bytes; byte += 64) hwy::Prefetch(weights + byte);
+}
+
 // sums [kRows] of stored weights, offset included, times codes.
 template <int kBits, size_t kRows>
 HWY_NOINLINE void SumRows(const uint8_t* weights, int64_t bytes, const RowPointers<kRows>& codes, int32_t* sums) {
@@ -91,37 +98,42 @@ HWY_NOINLINE void SumRows(const uint8_t* weights, int64_t bytes, const RowPointe
   }(kIndices);
 }
 
+// Any number of rows up to kRowsAtOnce; the last one fills up what is missing.
+template <int kBits>
+HWY_INLINE void SumSome(const uint8_t* weights, int64_t bytes, RowPointers<kRowsAtOnce>& codes, size_t count, int32_t* sums) {
+  if (count == 1) return SumRows<kBits, 1>(weights, bytes, {codes[0]}, sums);
+  if (count == 2) return SumRows<kBits, 2>(weights, bytes, {codes[0], codes[1]}, sums);
+  for (size_t i = count; i < kRowsAtOnce; ++i) codes[i] = codes[i - 1];
+  SumRows<kBits, kRowsAtOnce>(weights, bytes, codes, sums);
+}
+
 template <int kBits>
 void MultiplyRows(const UnitProduct& product, int64_t unit, std::span<const uint16_t> rows, float* values) {
-  constexpr int32_t kOffset = kBits == 4 ? 8 : 128;
+  constexpr uint32_t kOffset = kBits == 4 ? 8 : 128;
   const int64_t bytes = product.in * kBits / 8;
   const auto* weights = reinterpret_cast<const uint8_t*>(product.weights) + unit * bytes;
+  if (unit + 1 < product.out) FetchRow(weights + bytes, bytes);
   const int64_t length = SplitRowLength(product.in);
-  int32_t weight_sum = 0;  // offset included
-  SumRows<kBits, 1>(weights, bytes, {product.ones}, &weight_sum);
-  weight_sum -= static_cast<int32_t>(product.in) * kOffset;
   const float scale = product.scales[product.scales.size() == 1 ? 0 : static_cast<size_t>(unit)];
   const float bias = product.bias == nullptr ? 0.0F : product.bias[unit];
-  for (size_t i = 0; i < rows.size(); i += kRowsAtOnce) {
-    const size_t count = std::min(kRowsAtOnce, rows.size() - i);
-    int32_t sums[kRowsAtOnce];
-    RowPointers<kRowsAtOnce> codes;
-    for (size_t j = 0; j < kRowsAtOnce; ++j) codes[j] = product.codes + rows[i + std::min(j, count - 1)] * length;
-    if (count == 1) {
-      SumRows<kBits, 1>(weights, bytes, {codes[0]}, sums);
-    } else if (count == 2) {
-      SumRows<kBits, 2>(weights, bytes, {codes[0], codes[1]}, sums);
-    } else {
-      SumRows<kBits, kRowsAtOnce>(weights, bytes, codes, sums);
-    }
-    for (size_t j = 0; j < count; ++j) {
-      const PackedRow& row = product.row[rows[i + j]];
+  RowPointers<kRowsAtOnce> codes = {product.ones};
+  int32_t sums[kRowsAtOnce];
+  uint32_t weight_sum = 0;
+  // Ones go first, for the sum of the weights.
+  size_t ones = 1;
+  for (size_t done = 0; done < rows.size() || ones == 1; ones = 0) {
+    const size_t count = std::min(kRowsAtOnce - ones, rows.size() - done);
+    for (size_t i = 0; i < count; ++i) codes[ones + i] = product.codes + rows[done + i] * length;
+    SumSome<kBits>(weights, bytes, codes, ones + count, sums);
+    if (ones == 1) weight_sum = static_cast<uint32_t>(sums[0]) - kOffset * static_cast<uint32_t>(product.in);
+    for (size_t i = 0; i < count; ++i) {
+      const PackedRow& row = product.row[rows[done + i]];
       // What overflows comes back.
-      const uint32_t correction = static_cast<uint32_t>(kOffset) * static_cast<uint32_t>(row.sum) +
-                                  static_cast<uint32_t>(weight_sum) * static_cast<uint32_t>(row.zero_point);
-      const auto exact = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) - correction);
-      values[i + j] = __builtin_fmaf(static_cast<float>(exact) * row.scale, scale, bias);
+      const uint32_t correction = kOffset * static_cast<uint32_t>(row.sum) + weight_sum * static_cast<uint32_t>(row.zero_point);
+      const auto exact = static_cast<int32_t>(static_cast<uint32_t>(sums[ones + i]) - correction);
+      values[done + i] = __builtin_fmaf(static_cast<float>(exact) * row.scale, scale, bias);
     }
+    done += count;
   }
 }
 
