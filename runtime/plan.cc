@@ -324,6 +324,7 @@ Result<ArenaLayout> LayOutArena(std::span<const Storage> storages) {
   ArenaLayout layout{.offsets = std::vector<uint64_t>(storages.size()), .bytes = 0};
   for (const size_t i : order) {
     const Storage& storage = storages[i];
+    if (storage.bytes == 0) continue;  // kept elsewhere
     const std::optional<uint64_t> padded = CheckedAdd(storage.bytes, kTensorPadding);
     const std::optional<uint64_t> size = padded ? CheckedAlignUp(*padded, kTensorAlignment) : std::nullopt;
     if (!size) return Fail(ErrorCode::kGraphShape, "a tensor of {} bytes", storage.bytes);

@@ -8,6 +8,7 @@
 #include "runtime/sparse_block.h"
 #include "runtime/thread_pool.h"
 #include "runtime/xnnpack_packed_weights.h"
+#include "schema/base/mapped_file.h"
 
 namespace taskpress {
 namespace {
@@ -106,8 +107,9 @@ Result<StepPtr> MakeSparseFeedForward(SparseFeedForward parts) {
   block.down = {.shape = {.in = down.in, .out = down.out}, .scales = parts.down.in(1).scales, .bias = bias_of(parts.down)};
   block.down.packed = TRY(PackedColumnsOf(parts.down, block.down.shape));
   block.out = parts.down.out().out<float>();
-  if (parts.tokens > 1) return MakeSparseTokens(block, parts.tokens, std::move(parts.dense), parts.up.threads);
-  return std::make_unique<SparseToken>(block, parts.up.threads);
+  if (parts.tokens == 1) return std::make_unique<SparseToken>(block, parts.up.threads);
+  Populate({weights.data, static_cast<size_t>(up.in * up.out * block.up.bits / 8)});  // several tokens soon read most rows
+  return MakeSparseTokens(block, parts.tokens, std::move(parts.dense), parts.up.threads);
 }
 
 }  // namespace taskpress

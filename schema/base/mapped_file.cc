@@ -70,4 +70,15 @@ void MappedFile::Forget(uint64_t offset, uint64_t size) const {
   if (begin < end) madvise(const_cast<std::byte*>(bytes_.data()) + begin, end - begin, MADV_DONTNEED);
 }
 
+void Populate(ByteView mapped) {
+#ifdef MADV_POPULATE_READ
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t begin = reinterpret_cast<uintptr_t>(mapped.data()) / page * page;
+  const uint64_t end = reinterpret_cast<uintptr_t>(mapped.data()) + mapped.size();
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
+#else
+  static_cast<void>(mapped);
+#endif
+}
+
 }  // namespace taskpress

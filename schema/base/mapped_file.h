@@ -43,6 +43,10 @@ class MappedFile {
   ByteView bytes_;
 };
 
+// Brings mapped bytes into this process's page table at once; one by one, their first reads cost several times as much. A hint: where the
+// kernel does not know it, nothing happens.
+void Populate(ByteView mapped);
+
 }  // namespace taskpress
 
 #endif  // TASKPRESS_SCHEMA_BASE_MAPPED_FILE_H_
