@@ -15,7 +15,7 @@ namespace {
 // Products that are as much work as one element of an elementwise function.
 constexpr int64_t kProductsPerElement = 16;
 // Weights that stay in a core's second cache while tile after tile of rows passes by.
-constexpr int64_t kChunkBytes = int64_t{512} << 10;
+constexpr int64_t kChunkBytes = int64_t{256} << 10;
 
 // The product in pieces that threads take: one tile of rows, some tiles of channels.
 void MultiplyAll(const PackedProduct& product, const ThreadPool& threads) {
@@ -26,9 +26,14 @@ void MultiplyAll(const PackedProduct& product, const ThreadPool& threads) {
   const int64_t products = std::min(kTileRows, product.rows) * product.shape.in * chunk * kTileChannels;
   threads.ForEachBlock(pieces, std::max<int64_t>(1, products / kProductsPerElement), [&](int64_t first, int64_t count) {
     for (int64_t piece = first; piece < first + count; ++piece) {
-      const int64_t row = piece % row_tiles * kTileRows;
+      const int64_t row_tile = piece % row_tiles;
+      const int64_t row = row_tile * kTileRows;
       const int64_t tile = piece / row_tiles * chunk;
-      MultiplyTiles(product, row, std::min(kTileRows, product.rows - row), tile, std::min(chunk, tiles - tile));
+      // Each tile of rows fetches its part of the next weights.
+      const int64_t next = std::min(tile + chunk, tiles) * product.shape.tile_bytes();
+      const int64_t part = std::min(chunk * product.shape.tile_bytes(), static_cast<int64_t>(product.shape.bytes()) - next) / row_tiles;
+      MultiplyTiles(product, row, std::min(kTileRows, product.rows - row), tile, std::min(chunk, tiles - tile),
+                    {product.weights + next + row_tile * part, static_cast<size_t>(row_tiles == 1 ? 0 : part)});
     }
   });
 }

@@ -20,7 +20,8 @@ namespace taskpress::HWY_NAMESPACE {
 
 #if HWY_HAVE_SCALABLE || HWY_TARGET == HWY_SCALAR
 
-void MultiplyTilesImpl(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles) {
+void MultiplyTilesImpl(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles,
+                       std::span<const std::byte> /*ahead*/) {
   MultiplyTilesPlain(product, first_row, rows, first_tile, tiles);
 }
 
@@ -41,7 +42,16 @@ struct Walk {
   const int8_t* codes;
   int64_t strip_stride;  // of codes
   int64_t columns;
+  const std::byte* ahead;  // what is fetched meanwhile
+  int64_t ahead_lines;     // for each strip of codes
 };
+
+// Into the second cache: the first one holds the activations.
+HWY_INLINE const std::byte* FetchAhead(const std::byte* from, int64_t lines) {
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(from + i * kLine, 0, 2);
+  return from + lines * kLine;
+}
 
 // sums[row][vector] of products of stored weights, that is with their offset. What is done to every row is spelled out by the compiler (an
 // index_sequence, not a loop), or it would not keep the sums in registers.
@@ -100,7 +110,9 @@ HWY_INLINE void AddQuads(const Walk& walk, Sums<kRows>& sums) {
   SetZero(others, RowIndices<kRows>());
   const uint8_t* weights = walk.weights;
   const int8_t* strip = walk.codes;
+  const std::byte* ahead = walk.ahead;
   for (int64_t column = 0; column < walk.columns; column += kStripColumns, strip += walk.strip_stride) {
+    ahead = FetchAhead(ahead, walk.ahead_lines);
     const int8_t* const end = strip + std::min(walk.columns - column, kStripColumns);
     for (const int8_t* codes = strip; codes < end; codes += 8, weights += kBytes) AddEight<kBits, kRows>(weights, codes, sums, others);
   }
@@ -250,7 +262,7 @@ constexpr std::array<BlockFunction, sizeof...(kIndex)> BlockFunctions(std::index
 
 // One tile of channels, one tile of rows.
 template <int kBits>
-void MultiplyTile(const PackedProduct& product, int64_t tile, int64_t first_row, int64_t rows) {
+void MultiplyTile(const PackedProduct& product, int64_t tile, int64_t first_row, int64_t rows, std::span<const std::byte> ahead) {
   static constexpr auto kFunctions = BlockFunctions<kBits>(std::make_index_sequence<kRegisterRows>());
   const std::byte* packed = product.weights + tile * product.shape.tile_bytes();
   const auto* sums = reinterpret_cast<const int32_t*>(packed);
@@ -265,18 +277,23 @@ void MultiplyTile(const PackedProduct& product, int64_t tile, int64_t first_row,
       const Walk walk{.weights = weights + channel * 4,
                       .codes = codes + row * kStripColumns,
                       .strip_stride = rows * kStripColumns,
-                      .columns = product.shape.in};
+                      .columns = product.shape.in,
+                      .ahead = ahead.data(),
+                      .ahead_lines = row == 0 && channel == 0 ? static_cast<int64_t>(ahead.size()) / 64 * kStripColumns / product.shape.in : 0};
       kFunctions[static_cast<size_t>(count - 1)](block, walk);
     }
   }
 }
 
 // Rows outside: a tile of activations stays in the first cache while weights stream by in one piece.
-void MultiplyTilesImpl(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles) {
+void MultiplyTilesImpl(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles,
+                       std::span<const std::byte> ahead) {
+  const size_t part = ahead.size() / static_cast<size_t>(tiles);
   for (int64_t row = first_row; row < first_row + rows; row += kTileRows) {
     const int64_t count = std::min(kTileRows, product.rows - row);
     for (int64_t tile = first_tile; tile < first_tile + tiles; ++tile) {
-      product.shape.bits == 4 ? MultiplyTile<4>(product, tile, row, count) : MultiplyTile<8>(product, tile, row, count);
+      const std::span some = ahead.subspan(static_cast<size_t>(tile - first_tile) * part, part);
+      product.shape.bits == 4 ? MultiplyTile<4>(product, tile, row, count, some) : MultiplyTile<8>(product, tile, row, count, some);
     }
   }
 }
@@ -308,8 +325,9 @@ namespace taskpress {
 HWY_EXPORT(MultiplyTilesImpl);
 HWY_EXPORT(PackRowsImpl);
 
-void MultiplyTiles(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles) {
-  HWY_DYNAMIC_DISPATCH(MultiplyTilesImpl)(product, first_row, rows, first_tile, tiles);
+void MultiplyTiles(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles,
+                   std::span<const std::byte> ahead) {
+  HWY_DYNAMIC_DISPATCH(MultiplyTilesImpl)(product, first_row, rows, first_tile, tiles, ahead);
 }
 
 void PackRows(const int8_t* codes, int64_t rows, int64_t in, int8_t* packed, PackedRow* parameters) {

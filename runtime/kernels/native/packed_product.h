@@ -42,7 +42,9 @@ struct PackedProduct {
 
 // The results of rows [first_row, first_row + rows) in channels of tiles [first_tile, first_tile + tiles); first_row is a multiple of
 // kTileRows. The sums are exact integers, so the result is that of the reference kernel bit for bit, on every CPU.
-void MultiplyTiles(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles);
+// `ahead`: weights that will be read next, fetched into the second cache meanwhile.
+void MultiplyTiles(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles,
+                   std::span<const std::byte> ahead = {});
 
 // The same in plain loops: oracle, and what runs on processors with vectors of unknown length.
 void MultiplyTilesPlain(const PackedProduct& product, int64_t first_row, int64_t rows, int64_t first_tile, int64_t tiles);
