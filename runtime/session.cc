@@ -1,6 +1,9 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <cstring>
+#include <functional>
+#include <numeric>
 #include <vector>
 
 #include "runtime/executor.h"
@@ -27,6 +30,8 @@ class Session::Impl {
   void ClearStates();
   void Reset();
   Status PretendPosition(int64_t position);
+  void WriteSlots(size_t state, int64_t slots);
+  void JoinPages(int64_t begin, int64_t end);
   const Graph& graph() const { return model_.prefill_decode; }
   void Rewind(int64_t position) { position_ = std::clamp<int64_t>(position, 0, position_); }
   Status Prefill(std::span<const int32_t> tokens);
@@ -51,6 +56,12 @@ class Session::Impl {
   TextModel model_;
   std::unique_ptr<SharedRuntime> shared_;
   std::vector<TensorBuffer> states_;
+  // Where the slots of a cache are: in each of `parts` parts, context_length_ of `bytes` bytes.
+  struct Slots {
+    int64_t parts;
+    int64_t bytes;
+  };
+  std::vector<Slots> slots_;  // [states]
   std::optional<TextInputs> inputs_;
   Runner decode_;
   std::vector<Runner> prefill_;  // ascending T
@@ -74,7 +85,10 @@ Status Session::Impl::Initialize(SessionOptions options) {
   inputs_ = TRY(TextInputs::Create(model_, signatures, *shared_));
   // Slots of the caches that no token has reached take no memory.
   for (const StateTensor& state : signatures.states) {
+    const auto axis = std::ranges::find(state.shape, context_length_);
+    const auto parts = std::accumulate(state.shape.begin(), axis, int64_t{1}, std::multiplies());
     states_.push_back(TRY(TensorBuffer::Make(NumBytes(state.type, state.shape).value_or(0), Pages::kSmall)));
+    slots_.push_back({.parts = parts, .bytes = static_cast<int64_t>(states_.back().size()) / parts / context_length_});
   }
   ClearStates();
   decode_.signature = std::move(signatures.decode);
@@ -112,8 +126,29 @@ Status Session::Impl::PretendPosition(int64_t position) {
   if (position < 0 || position >= context_length_) {
     return Fail(ErrorCode::kContextFull, "position {} is outside a context of {}", position, context_length_);
   }
+  // Memory that nobody wrote is one page of zeros, which stays in the first cache: reading it would take no time.
+  for (size_t i = 0; i < states_.size(); ++i) WriteSlots(i, position);
+  JoinPages(0, position);
   position_ = position;
   return {};
+}
+
+// All bits of a byte alike make small numbers of any type.
+void Session::Impl::WriteSlots(size_t state, int64_t slots) {
+  const Slots& at = slots_[state];
+  for (int64_t part = 0; part < at.parts; ++part) {
+    std::memset(states_[state].data() + part * context_length_ * at.bytes, 0x3C, static_cast<size_t>(slots * at.bytes));
+  }
+}
+
+// Caches have small pages, so that slots that no token has reached take no memory; slots [0, end) are written.
+void Session::Impl::JoinPages(int64_t begin, int64_t end) {
+  for (size_t i = 0; i < states_.size(); ++i) {
+    for (int64_t part = 0; part < slots_[i].parts; ++part) {
+      const int64_t first = part * context_length_;
+      states_[i].JoinPages(static_cast<uint64_t>((first + begin) * slots_[i].bytes), static_cast<uint64_t>((first + end) * slots_[i].bytes));
+    }
+  }
 }
 
 uint64_t Session::Impl::state_bytes() const {
@@ -169,6 +204,7 @@ Status Session::Impl::RunChunk(Runner& runner, std::span<const int32_t> tokens) 
   Executor* executor = TRY(ExecutorOf(runner));
   TRY(inputs_->Fill(*executor, runner.signature, tokens, position_));
   TRY(executor->Run());
+  JoinPages(position_, position_ + static_cast<int64_t>(tokens.size()));
   position_ += static_cast<int64_t>(tokens.size());
   return {};
 }

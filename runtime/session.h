@@ -63,8 +63,8 @@ class Session {
   [[nodiscard]] int32_t position() const;
   // Forgets the context: position 0. What the caches hold stays hidden behind the masks.
   void Reset();
-  // For measurements: the next token gets `position`, and the slots in front of it hold whatever they hold (what earlier contexts left). A
-  // step takes as long as behind a real context of that length, what it computes means nothing. kContextFull when no token fits there.
+  // For measurements: the next token gets `position`, and the slots in front of it are written with numbers that mean nothing. A step takes
+  // as long, and memory is as much, as behind a real context of that length. kContextFull when no token fits there.
   Status PretendPosition(int32_t position);
   // Forgets what came at `position` and behind it, so that several continuations can share what is before them. What the caches hold there
   // stays, behind masks, until it is written over. A position

@@ -38,6 +38,19 @@ Result<TensorBuffer> TensorBuffer::Make(uint64_t bytes, Pages pages) {
   return buffer;
 }
 
+void TensorBuffer::JoinPages(uint64_t begin, uint64_t end) {
+#ifdef MADV_COLLAPSE
+  const uint64_t first = begin / kHugePage * kHugePage;
+  const uint64_t last = end / kHugePage * kHugePage;
+  if (size_ < kHugePage || first >= last) return;
+  madvise(data_.get() + first, last - first, MADV_HUGEPAGE);
+  madvise(data_.get() + first, last - first, MADV_COLLAPSE);
+#else
+  static_cast<void>(begin);
+  static_cast<void>(end);
+#endif
+}
+
 void TensorBuffer::Zero() {
   if (size_ == 0) return;
   const uint64_t whole = size_ >= kHugePage ? size_ / kSmallPage * kSmallPage : 0;  // such buffers start at a page

@@ -28,6 +28,9 @@ class TensorBuffer {
   [[nodiscard]] ByteSpan bytes() const { return {data_.get(), size_}; }
   // Gives a large buffer's pages back to the system, so zeros that nobody overwrites need no memory.
   void Zero();
+  // Puts bytes of a buffer with small pages that have all been written into huge pages: those of [0, end) that lie wholly in [begin - one
+  // page, end). Reading them in a row is half as fast again. A hint.
+  void JoinPages(uint64_t begin, uint64_t end);
 
  private:
   struct Free {
