@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "converter/text_config.h"
+#include "schema/base/error.h"
 #include "tests/testing/checkpoint_generator.h"
 #include "tests/testing/memory_checkpoint.h"
 #include "tests/testing/raw_files.h"
@@ -138,11 +139,11 @@ TEST(Gemma3nConfigTest, EveryIntegerIsBounded) {
       const Result<TextConfig> config = ParseTextConfig(json);
       ASSERT_FALSE(config.has_value()) << field.name << " = " << value;
       EXPECT_EQ(config.error().code, ErrorCode::kConfigField);
-      EXPECT_THAT(config.error().message, HasSubstr(std::format("config.{}: ", field.name)));
+      EXPECT_THAT(config.error().message, HasSubstr(Format("config.{}: ", field.name)));
     }
     Json json = TinyConfigJson();
     json.erase(field.name);
-    EXPECT_THAT(ParseTextConfig(json).error().message, HasSubstr(std::format("config.{}: missing", field.name)));
+    EXPECT_THAT(ParseTextConfig(json).error().message, HasSubstr(Format("config.{}: missing", field.name)));
   }
 }
 

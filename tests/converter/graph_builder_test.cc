@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "converter/blocks/feed_forward.h"
+#include "schema/base/error.h"
 #include "schema/graph_text.h"
 #include "tests/testing/graph_samples.h"
 #include "tests/testing/toy_graph.h"
@@ -104,7 +105,7 @@ TEST(GraphBuilderTest, InfersEveryShape) {
   Outputs outputs;
   for (const auto& [value, shape] : expected) {
     EXPECT_EQ(b.shape(value), shape);
-    outputs.emplace_back(std::format("out{}", outputs.size()), value);
+    outputs.emplace_back(Format("out{}", outputs.size()), value);
   }
   EXPECT_EQ(b.dim(x, -1), 8);
   EXPECT_EQ(b.dim(x, 1), 2);

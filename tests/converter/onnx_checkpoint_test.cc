@@ -7,6 +7,7 @@
 
 #include "converter/checkpoint.h"
 #include "converter/onnx_names.h"
+#include "schema/base/error.h"
 #include "schema/base/half.h"
 #include "tests/testing/raw_files.h"
 #include "tests/testing/raw_onnx.h"
@@ -72,7 +73,7 @@ class OnnxCheckpointTest : public testing::Test {
   static ModelProto Linear(std::string_view stored, std::string_view module) {
     ModelProto model = EmptyOnnx();
     AddInitializer(model, OnnxFloats(std::string(stored), {3, 2}, Count(6)));
-    AddOnnxNode(model, "MatMul", std::format("{}{}/MatMul", kLayer, module), {"x", std::string(stored)});
+    AddOnnxNode(model, "MatMul", Format("{}{}/MatMul", kLayer, module), {"x", std::string(stored)});
     return model;
   }
   TempFolder folder_;
@@ -167,11 +168,11 @@ TEST_F(OnnxCheckpointTest, LooksPastTheWrapperOfAnExport) {
                         Case{"language_model.model.", "language_model.model."}, Case{"decoder.", "model."}}) {
     SCOPED_TRACE(c.stored);
     ModelProto model = EmptyOnnx();
-    AddInitializer(model, OnnxFloats(std::format("{}embed_tokens.weight", c.stored), {2, 3}, Count(6)));
-    AddInitializer(model, OnnxFloats(std::format("{}norm.weight", c.stored), {3}, Count(3)));
+    AddInitializer(model, OnnxFloats(Format("{}embed_tokens.weight", c.stored), {2, 3}, Count(6)));
+    AddInitializer(model, OnnxFloats(Format("{}norm.weight", c.stored), {3}, Count(3)));
     const std::unique_ptr<Checkpoint> checkpoint = Open(model);
     ASSERT_NE(checkpoint, nullptr);
-    EXPECT_THAT(Names(*checkpoint), ElementsAre(std::format("{}embed_tokens.weight", c.shown), std::format("{}norm.weight", c.shown)));
+    EXPECT_THAT(Names(*checkpoint), ElementsAre(Format("{}embed_tokens.weight", c.shown), Format("{}norm.weight", c.shown)));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "schema/base/error.h"
 #include "schema/base/half.h"
 #include "tests/testing/raw_files.h"
 #include "tests/testing/raw_onnx.h"
@@ -82,8 +83,8 @@ TEST(OnnxModelTest, ReadsEveryTypeFromRawDataAndFromItsTypedField) {
       {TensorProto::UINT8, DType::kU8, RawBytes<uint8_t>({200}), [](TensorProto& t) { t.add_int32_data(200); }},
       {TensorProto::BOOL, DType::kBool, RawBytes<uint8_t>({1}), [](TensorProto& t) { t.add_int32_data(1); }}};
   for (const Case& c : cases) {
-    AddInitializer(model, RawOnnxTensor(std::format("raw.{}", c.type), c.type, {1}, c.raw));
-    TensorProto typed = RawOnnxTensor(std::format("typed.{}", c.type), c.type, {1}, "");
+    AddInitializer(model, RawOnnxTensor(Format("raw.{}", c.type), c.type, {1}, c.raw));
+    TensorProto typed = RawOnnxTensor(Format("typed.{}", c.type), c.type, {1}, "");
     typed.clear_raw_data();
     c.set(typed);
     AddInitializer(model, typed);

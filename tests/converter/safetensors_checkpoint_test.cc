@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "converter/checkpoint.h"
+#include "schema/base/error.h"
 #include "schema/base/half.h"
 #include "schema/safetensors.h"
 #include "tests/testing/raw_files.h"
@@ -26,7 +27,7 @@ std::string OneTensor(std::string name, float value = 1.0F) {
   return HonestSafetensors(std::vector{Floats(std::move(name), {1}, {value})});
 }
 
-std::string Index(std::string_view weight_map) { return std::format(R"({{"metadata":{{"total_size":8}},"weight_map":{}}})", weight_map); }
+std::string Index(std::string_view weight_map) { return Format(R"({{"metadata":{{"total_size":8}},"weight_map":{}}})", weight_map); }
 
 constexpr std::string_view kTwoShards = R"({"a":"model-1.safetensors","b":"model-2.safetensors"})";
 

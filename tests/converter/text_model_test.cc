@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "converter/model_family.h"
+#include "schema/base/error.h"
 #include "schema/graph_text.h"
 #include "schema/text_contract.h"
 #include "schema/tflite.h"
@@ -123,10 +124,10 @@ TEST(TextModelTest, CachesOfBothWindowForms) {
   for (const char* key : {"prefill_8", "decode"}) {
     for (int64_t layer = 0; layer < 10; ++layer) {
       const bool full = (layer + 1) % 5 == 0;
-      EXPECT_EQ(ShapeOf(gather.main, key, std::format("kv_cache_k_{}", layer)), rows);
-      EXPECT_EQ(ShapeOf(gather.main, key, std::format("kv_cache_v_{}", layer)), full ? columns : rows);
-      EXPECT_EQ(ShapeOf(mask.main, key, std::format("kv_cache_k_{}", layer)), rows);
-      EXPECT_EQ(ShapeOf(mask.main, key, std::format("kv_cache_v_{}", layer)), columns);
+      EXPECT_EQ(ShapeOf(gather.main, key, Format("kv_cache_k_{}", layer)), rows);
+      EXPECT_EQ(ShapeOf(gather.main, key, Format("kv_cache_v_{}", layer)), full ? columns : rows);
+      EXPECT_EQ(ShapeOf(mask.main, key, Format("kv_cache_k_{}", layer)), rows);
+      EXPECT_EQ(ShapeOf(mask.main, key, Format("kv_cache_v_{}", layer)), columns);
     }
     EXPECT_EQ(ShapeOf(gather.main, key, "kv_cache_k_10"), Shape());
     EXPECT_EQ(CountOps(Named(mask.main, key))[OpKind::kGather], 0);
@@ -178,16 +179,16 @@ TEST(TextModelTest, PrefillComputesNothingAboveTheLastCache) {
     EXPECT_THAT(name, Not(HasSubstr("altup_unembed")));
     EXPECT_NE(name, "lm_head.weight");
     EXPECT_NE(name, "norm.weight");
-    for (int layer = 10; layer < 15; ++layer) EXPECT_FALSE(name.starts_with(std::format("layers.{}.", layer))) << name;
+    for (int layer = 10; layer < 15; ++layer) EXPECT_FALSE(name.starts_with(Format("layers.{}.", layer))) << name;
   }
   // Layer 9 is the last that owns a cache: only what its keys and values need.
   EXPECT_TRUE(prefill.contains("layers.9.self_attn.k_proj.weight"));
   EXPECT_TRUE(prefill.contains("layers.9.self_attn.v_proj.weight"));
   for (const char* name : {"self_attn.q_proj.weight", "self_attn.o_proj.weight", "mlp.gate_proj.weight", "laurel.linear_left.weight",
                            "per_layer_projection.weight"}) {
-    EXPECT_FALSE(prefill.contains(std::format("layers.9.{}", name))) << name;
-    EXPECT_TRUE(prefill.contains(std::format("layers.8.{}", name))) << name;
-    EXPECT_TRUE(decode.contains(std::format("layers.9.{}", name))) << name;
+    EXPECT_FALSE(prefill.contains(Format("layers.9.{}", name))) << name;
+    EXPECT_TRUE(prefill.contains(Format("layers.8.{}", name))) << name;
+    EXPECT_TRUE(decode.contains(Format("layers.9.{}", name))) << name;
   }
   std::map<OpKind, int> ops = CountOps(Named(built.main, "prefill_8"));
   EXPECT_EQ(ops[OpKind::kSoftmax], 9);
@@ -248,7 +249,7 @@ TEST(TextModelTest, EveryWeightTheModelReadsIsHandedOutOnceAndNoOther) {
   const Graph graph =
       BuildPrefillDecode(config, weights, {.context = 64, .prefill_lengths = {8}, .score_length = {}, .window = WindowForm::kMask}).value();
   std::set<std::string> expected = {"lm_head.weight", "embed_tokens.weight"};
-  for (int layer = 0; layer < 15; ++layer) expected.insert(std::format("embed_tokens_per_layer.weight.layers.{}", layer));
+  for (int layer = 0; layer < 15; ++layer) expected.insert(Format("embed_tokens_per_layer.weight.layers.{}", layer));
   std::set<std::string> small;
   for (const WeightRow& row : FamilyNamed("gemma3n")->weights) {
     for (int64_t i = 0; i < WeightCount(row, config); ++i) {

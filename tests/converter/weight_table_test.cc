@@ -10,6 +10,7 @@
 #include "converter/checkpoint.h"
 #include "converter/model_family.h"
 #include "converter/text_weights.h"
+#include "schema/base/error.h"
 #include "tests/testing/checkpoint_generator.h"
 #include "tests/testing/memory_checkpoint.h"
 
@@ -159,7 +160,7 @@ TEST(TextWeightsTest, ListsEverythingMissingMisshapenAndUnknownAtOnce) {
 
 TEST(TextWeightsTest, LongListsAreCut) {
   const std::shared_ptr<MemoryCheckpoint> checkpoint = MakeMemoryCheckpoint(Tiny());
-  for (int i = 0; i < 100; ++i) checkpoint->Add(std::format("extra.{}", i), {1});
+  for (int i = 0; i < 100; ++i) checkpoint->Add(Format("extra.{}", i), {1});
   EXPECT_THAT(TextWeights::Bind(checkpoint, Tiny()).error().message, HasSubstr("... and 60 more"));
 }
 
@@ -171,7 +172,7 @@ TEST(TextWeightsTest, KeysAndValuesOfSharedLayersMayBeThereOrNot) {
   std::shared_ptr<MemoryCheckpoint> checkpoint = MakeMemoryCheckpoint(config);
   EXPECT_TRUE(TextWeights::Bind(checkpoint, config).has_value());
   for (const char* name : {"k_proj", "v_proj", "k_norm"}) {
-    checkpoint->Remove(std::format("model.language_model.layers.1.self_attn.{}.weight", name));
+    checkpoint->Remove(Format("model.language_model.layers.1.self_attn.{}.weight", name));
   }
   EXPECT_TRUE(TextWeights::Bind(checkpoint, config).has_value());
   checkpoint->Add("model.language_model.layers.1.self_attn.k_proj.weight", {3, 3});
@@ -267,8 +268,8 @@ TEST(TextWeightsTest, TablesAreTheTextRowsTimesTheirScale) {
 TEST(TextWeightsTest, AltupCoefficientsAreClippedAndNothingElseIs) {
   const std::shared_ptr<MemoryCheckpoint> checkpoint = MakeMemoryCheckpoint(Tiny());
   for (const char* name : {"layers.0.altup.prediction_coefs.weight", "layers.0.altup.correction_coefs.weight", "norm.weight"}) {
-    checkpoint->Set(std::format("model.language_model.{}", name), 0, 500.0F);
-    checkpoint->Set(std::format("model.language_model.{}", name), 1, -500.0F);
+    checkpoint->Set(Format("model.language_model.{}", name), 0, 500.0F);
+    checkpoint->Set(Format("model.language_model.{}", name), 1, -500.0F);
   }
   const TextWeights weights = TextWeights::Bind(checkpoint, Tiny()).value();
   for (const char* name : {"layers.0.altup.prediction_coefs.weight", "layers.0.altup.correction_coefs.weight"}) {

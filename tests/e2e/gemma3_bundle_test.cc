@@ -7,10 +7,10 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <format>
 
 #include "runtime/divergence.h"
 #include "runtime/log_probability.h"
+#include "schema/base/error.h"
 #include "tests/e2e/micro_bundles.h"
 #include "tests/testing/raw_files.h"
 
@@ -71,12 +71,12 @@ double WorstAgainstGolden(Session& session, size_t prompt) {
   static const oracle::TrustingSafetensors goldens = oracle::TrustingSafetensors::Open(Checkpoint() / "goldens.safetensors");
   const std::vector<float> rows = ScoreAll(session, Prompts()[prompt]);
   const auto vocab = static_cast<size_t>(session.vocab_size());
-  const std::vector<float> whole = goldens.Get(std::format("p{}.logits", prompt)).Floats();
+  const std::vector<float> whole = goldens.Get(Format("p{}.logits", prompt)).Floats();
   double worst = MaxDifference(std::span(rows).last(whole.size()), whole);
   if (whole.size() == rows.size()) return worst;
-  const oracle::StoredTensor& best = goldens.Get(std::format("p{}.top_values", prompt));
+  const oracle::StoredTensor& best = goldens.Get(Format("p{}.top_values", prompt));
   const std::vector<float> values = best.Floats();  // [ids, 48]
-  const std::vector<int32_t> ids = goldens.Get(std::format("p{}.top_ids", prompt)).Integers();
+  const std::vector<int32_t> ids = goldens.Get(Format("p{}.top_ids", prompt)).Integers();
   const auto kept = static_cast<size_t>(best.columns());
   EXPECT_EQ(ids.size(), Prompts()[prompt].size() * kept);
   for (size_t i = 0; i < ids.size(); ++i) {

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <limits>
 
+#include "schema/base/error.h"
 #include "schema/base/hash.h"
 #include "tests/quantizer/matrices.h"
 #include "tests/testing/raw_files.h"
@@ -100,11 +101,11 @@ std::string WithIndex(std::string_view index, std::string_view bodies = "") {
 }
 std::string Index(std::string_view sites, std::string_view rest = R"("taskpress":"1","model":"m","token_hash":"t","tokens":3)",
                   std::string_view schema = "taskpress/calibration/1") {
-  return std::format(R"({{"schema":"{}",{},"sites":{}}})", schema, rest, sites);
+  return Format(R"({{"schema":"{}",{},"sites":{}}})", schema, rest, sites);
 }
 std::string Site(std::string_view offset, std::string_view bytes, std::string_view name = "\"a\"", std::string_view columns = "2",
                  std::string_view kind = "\"full\"", std::string_view crc = "0") {
-  return std::format(R"({{"name":{},"columns":{},"kind":{},"offset":{},"bytes":{},"crc32":{}}})", name, columns, kind, offset, bytes, crc);
+  return Format(R"({{"name":{},"columns":{},"kind":{},"offset":{},"bytes":{},"crc32":{}}})", name, columns, kind, offset, bytes, crc);
 }
 std::string OneSite(const std::string& site) { return WithIndex(Index("[" + site + "]"), "12345678"); }
 

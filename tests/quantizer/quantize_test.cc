@@ -10,6 +10,7 @@
 
 #include "quantizer/block_scale.h"
 #include "quantizer/row_kernels.h"
+#include "schema/base/error.h"
 #include "schema/base/half.h"
 #include "schema/int_packing.h"
 #include "tests/quantizer/matrices.h"
@@ -274,7 +275,7 @@ TEST(QuantizeTest, ANonFiniteValueIsRefusedWithItsRowAndColumnInEveryPosition) {
             const Result<Quantized> quantized = QuantizeBy(quantize, spec, values, 140);
             ASSERT_FALSE(quantized.has_value());
             EXPECT_EQ(quantized.error().code, ErrorCode::kQuantValue);
-            EXPECT_THAT(quantized.error().message, HasSubstr(std::format("row {}, column {}:", position / 140, position % 140)));
+            EXPECT_THAT(quantized.error().message, HasSubstr(Format("row {}, column {}:", position / 140, position % 140)));
           }
         }
       }

@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "runtime/bundle_model.h"
 #include "runtime/log_probability.h"
+#include "schema/base/error.h"
 #include "schema/base/hash.h"
 #include "schema/sentencepiece_model.h"
 #include "tests/e2e/micro_bundles.h"
@@ -45,9 +45,9 @@ TEST(RealGoldens, LogitsAreThoseOfTransformers) {
     const nlohmann::json& prompt = goldens.at("prompts")[p];
     const Tokens ids = prompt.at("ids");
     longest = std::max(longest, ids.size());
-    const std::vector<float> every64 = tensors.Get(std::format("p{}.every64", p)).Floats();
-    const std::vector<float> top_values = tensors.Get(std::format("p{}.top64_values", p)).Floats();
-    const std::vector<int32_t> top_ids = tensors.Get(std::format("p{}.top64_ids", p)).Integers();
+    const std::vector<float> every64 = tensors.Get(Format("p{}.every64", p)).Floats();
+    const std::vector<float> top_values = tensors.Get(Format("p{}.top64_values", p)).Floats();
+    const std::vector<int32_t> top_ids = tensors.Get(Format("p{}.top64_ids", p)).Integers();
     std::vector<int32_t> rows = prompt.at("rows");
     session.Reset();
     Must(session.Score(ids, [&](int32_t index, std::span<const float> logits) -> Status {
@@ -63,9 +63,9 @@ TEST(RealGoldens, LogitsAreThoseOfTransformers) {
       return {};
     }));
   }
-  RecordProperty("max_error", std::format("{:.2e}", worst));
-  std::cout << std::format("{} logits of {} prompts, the longest of {} tokens: max error {:.2e}\n", compared, goldens.at("prompts").size(),
-                           longest, worst);
+  RecordProperty("max_error", Format("{:.2e}", worst));
+  std::cout << Format("{} logits of {} prompts, the longest of {} tokens: max error {:.2e}\n", compared, goldens.at("prompts").size(),
+                      longest, worst);
   EXPECT_GE(longest, 700U) << "past the sliding window of 512";
   EXPECT_GT(compared, 80'000);
   EXPECT_LE(worst, kLogitTolerance);
@@ -113,8 +113,8 @@ TEST(RealPerplexity, OfTheSampleText) {
   const double f32 = Perplexity(goldens.at("windows"), "f32");
   const double int8 = Perplexity(goldens.at("windows"), "int8");
   const double int4 = Perplexity(goldens.at("windows"), "int4");
-  std::cout << std::format("perplexity: transformers {:.4f}, f32 {:.4f}, int8 {:.4f} ({:+.2f} %), int4 absmax {:.4f} ({:+.2f} %)\n",
-                           transformers, f32, int8, 100 * (int8 / f32 - 1), int4, 100 * (int4 / f32 - 1));
+  std::cout << Format("perplexity: transformers {:.4f}, f32 {:.4f}, int8 {:.4f} ({:+.2f} %), int4 absmax {:.4f} ({:+.2f} %)\n",
+                      transformers, f32, int8, 100 * (int8 / f32 - 1), int4, 100 * (int4 / f32 - 1));
   EXPECT_NEAR(f32, transformers, 1e-4 * transformers);
   // What 8-bit activations cost this model is far more than what they cost others: single channels stand out 20-fold. The order must hold.
   EXPECT_GT(int8, f32);

@@ -11,12 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "schema/base/error.h"
 #include "schema/bundle.h"
 
 namespace taskpress {
 
 // Result<T> or Status that failed with this code and with this text in its message.
-MATCHER_P2(Fails, code, text, std::format("fails with {} and says \"{}\"", InfoOf(code).name, text)) {
+MATCHER_P2(Fails, code, text, Format("fails with {} and says \"{}\"", InfoOf(code).name, text)) {
   if (arg.has_value()) {
     *result_listener << "which succeeded";
     return false;
@@ -35,7 +36,7 @@ class BundleFolderTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const ::testing::TestInfo& info = *::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(::testing::TempDir()) / std::format("{}.{}", info.test_suite_name(), info.name());
+    folder_ = std::filesystem::path(::testing::TempDir()) / Format("{}.{}", info.test_suite_name(), info.name());
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
   }

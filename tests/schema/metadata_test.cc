@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "schema/base/error.h"
 #include "schema/metadata.pb.h"
 #include "tests/schema/bundle_files.h"
 
@@ -169,7 +170,7 @@ TEST(MetadataTest, SamplersThatStopTheClientAreLint) {
     message.set_max_num_tokens(7);
     message.mutable_sampler_params()->set_type(static_cast<proto::SamplerParameters::Type>(type));
     EXPECT_THAT(DecodeText(Container::kLitertlm, message.SerializeAsString()),
-                Fails(ErrorCode::kMetadataLint, std::format("Sampler type: {} not implemented yet", type)));
+                Fails(ErrorCode::kMetadataLint, Format("Sampler type: {} not implemented yet", type)));
   }
   const auto with = [](SamplerSettings sampler) {
     BundleMetadata metadata = Gemma();

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <limits>
 
+#include "schema/base/error.h"
 #include "tests/testing/raw_files.h"
 
 namespace taskpress {
@@ -76,26 +77,23 @@ struct Lie {
 
 // One F32 tensor [2] over 8 bytes with some field replaced.
 std::string WithEntry(std::string_view entry, std::string_view data = "12345678") {
-  return RawSafetensors(std::format(R"({{"t":{}}})", entry), data);
+  return RawSafetensors(Format(R"({{"t":{}}})", entry), data);
 }
 
 // dtype F32, data_offsets [0,8], and this shape.
-std::string WithShape(std::string_view shape) {
-  return WithEntry(std::format(R"({{"dtype":"F32","shape":{},"data_offsets":[0,8]}})", shape));
-}
+std::string WithShape(std::string_view shape) { return WithEntry(Format(R"({{"dtype":"F32","shape":{},"data_offsets":[0,8]}})", shape)); }
 std::string WithOffsets(std::string_view offsets) {
-  return WithEntry(std::format(R"({{"dtype":"F32","shape":[2],"data_offsets":{}}})", offsets));
+  return WithEntry(Format(R"({{"dtype":"F32","shape":[2],"data_offsets":{}}})", offsets));
 }
-std::string WithType(std::string_view type) { return WithEntry(std::format(R"({{"dtype":{},"shape":[2],"data_offsets":[0,8]}})", type)); }
+std::string WithType(std::string_view type) { return WithEntry(Format(R"({{"dtype":{},"shape":[2],"data_offsets":[0,8]}})", type)); }
 std::string WithName(std::string_view name) {
-  return RawSafetensors(std::format(R"({{"{}":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}}})", name), "12345678");
+  return RawSafetensors(Format(R"({{"{}":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}}})", name), "12345678");
 }
 // Two I8 tensors with these offsets over 8 bytes.
 std::string WithTwo(uint64_t a_begin, uint64_t a_end, uint64_t b_begin, uint64_t b_end) {
   return RawSafetensors(
-      std::format(
-          R"({{"a":{{"dtype":"I8","shape":[{}],"data_offsets":[{},{}]}},"b":{{"dtype":"I8","shape":[{}],"data_offsets":[{},{}]}}}})",
-          a_end - a_begin, a_begin, a_end, b_end - b_begin, b_begin, b_end),
+      Format(R"({{"a":{{"dtype":"I8","shape":[{}],"data_offsets":[{},{}]}},"b":{{"dtype":"I8","shape":[{}],"data_offsets":[{},{}]}}}})",
+             a_end - a_begin, a_begin, a_end, b_end - b_begin, b_begin, b_end),
       "12345678");
 }
 
@@ -230,8 +228,7 @@ TEST(SafetensorsTest, OpensManyTensorsQuickly) {
   constexpr int kTensors = 20'000;
   std::vector<RawTensor> tensors;
   for (int i = 0; i < kTensors; ++i) {
-    tensors.push_back(
-        {.name = std::format("model.language_model.layers.{}.mlp.weight", i), .dtype = "BF16", .shape = {1, 1}, .bytes = "ab"});
+    tensors.push_back({.name = Format("model.language_model.layers.{}.mlp.weight", i), .dtype = "BF16", .shape = {1, 1}, .bytes = "ab"});
   }
   const std::string file = HonestSafetensors(tensors);
   const auto start = std::chrono::steady_clock::now();

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "schema/base/error.h"
 #include "schema/base/hash.h"
 #include "tests/schema/bundle_files.h"
 #include "tests/schema/raw_zip.h"
@@ -458,8 +459,8 @@ TEST_F(TaskFileTest, ACutInsideAnEntryNamesItAndWhatWasExpected) {
   const Result<BundleLayout> layout = PlanBundle(Container::kTask, SmallSections());
   const Result<Bundle> cut = ReadBundle(*MakeSubSource(whole, 0, layout->offsets[4] + 100), "cut.task");
   EXPECT_THAT(cut, Fails(ErrorCode::kZipStructure,
-                         std::format("entry \"TF_LITE_PREFILL_DECODE\" needs 301 bytes from byte {}, the file of {} bytes has 100",
-                                     layout->offsets[4], layout->offsets[4] + 100)));
+                         Format("entry \"TF_LITE_PREFILL_DECODE\" needs 301 bytes from byte {}, the file of {} bytes has 100",
+                                layout->offsets[4], layout->offsets[4] + 100)));
 }
 
 TEST_F(TaskFileTest, EveryFlippedByteIsRefusedOrReadWithoutHarm) {
@@ -489,7 +490,7 @@ TEST_F(TaskFileTest, AChangedPayloadByteFailsItsChecksum) {
 TEST_F(TaskFileTest, PythonsZipfileReadsWhatIsWritten) {
   ASSERT_EQ(std::system("python3 -c 'import zipfile'"), 0) << "python3 is one of the packages of tools/setup.sh";
   const std::filesystem::path script = std::filesystem::path(TASKPRESS_TEST_DATA).parent_path() / "interop" / "check_containers.py";
-  const auto check = [&] { return std::system(std::format("python3 '{}' '{}' > /dev/null", script.string(), path().string()).c_str()); };
+  const auto check = [&] { return std::system(Format("python3 '{}' '{}' > /dev/null", script.string(), path().string()).c_str()); };
   std::string bytes = WriteSmall();
   EXPECT_EQ(check(), 0);
   bytes[bytes.size() / 2] ^= 1;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "schema/base/error.h"
 #include "schema/base/half.h"
 #include "schema/base/hash.h"
 #include "tests/testing/raw_files.h"
@@ -119,10 +120,10 @@ std::string WithIndex(std::string_view index, std::string_view bodies = "") {
 }
 std::string Index(std::string_view windows, std::string_view sizes = R"("kind":"top","vocab_size":4,"top":2)",
                   std::string_view texts = R"("taskpress":"1","teacher":"t")", std::string_view schema = "taskpress/teacher/1") {
-  return std::format(R"({{"schema":"{}",{},{},"windows":{}}})", schema, texts, sizes, windows);
+  return Format(R"({{"schema":"{}",{},{},"windows":{}}})", schema, texts, sizes, windows);
 }
 std::string Window(std::string_view offset, std::string_view bytes, std::string_view tokens = "1", std::string_view crc = "0") {
-  return std::format(R"({{"tokens":{},"offset":{},"bytes":{},"crc32":{}}})", tokens, offset, bytes, crc);
+  return Format(R"({{"tokens":{},"offset":{},"bytes":{},"crc32":{}}})", tokens, offset, bytes, crc);
 }
 std::string OneWindow(const std::string& window) { return WithIndex(Index("[" + window + "]"), "12345678"); }
 

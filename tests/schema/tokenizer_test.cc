@@ -7,6 +7,7 @@
 #include <limits>
 #include <thread>
 
+#include "schema/base/error.h"
 #include "schema/base/mapped_file.h"
 #include "schema/base/utf8.h"
 #include "schema/json.h"
@@ -167,7 +168,7 @@ const std::vector<Lie>& Lies() {
       {"K4", ErrorCode::kTokenizerModel, [](auto& m) { m.mutable_pieces(4)->set_piece(std::string("a\0b", 3)); }},
       {"K4", ErrorCode::kTokenizerModel,
        [](auto& m) {
-         for (int i = 0; i < 4200; ++i) AddPiece(m, std::format("{:4000}", i), 0, PieceKind::kNormal);
+         for (int i = 0; i < 4200; ++i) AddPiece(m, Format("{:4000}", i), 0, PieceKind::kNormal);
        }},
       {"K5", ErrorCode::kTokenizerModel, [](auto& m) { m.mutable_pieces(5)->set_piece("<turn>"); }},
       {"K5", ErrorCode::kTokenizerModel, [](auto& m) { m.mutable_pieces(5)->set_piece("<bos>"); }},

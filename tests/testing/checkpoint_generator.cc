@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "schema/base/error.h"
 #include "schema/base/half.h"
 #include "schema/base/output_file.h"
 
@@ -147,8 +148,8 @@ void AddModelTensors(TensorList& list, const TextDimensions& d) {
   list.AddLinear("per_layer_model_projection.weight", per_layer, d.hidden);
   list.AddNorm("per_layer_projection_norm.weight", d.per_layer_width);
   for (int64_t i = 0; i + 1 < d.altup_inputs; ++i) {
-    list.AddLinear(std::format("altup_projections.{}.weight", i), d.hidden, d.hidden);
-    list.AddLinear(std::format("altup_unembed_projections.{}.weight", i), d.hidden, d.hidden);
+    list.AddLinear(Format("altup_projections.{}.weight", i), d.hidden, d.hidden);
+    list.AddLinear(Format("altup_unembed_projections.{}.weight", i), d.hidden, d.hidden);
   }
   list.AddNorm("norm.weight", d.hidden);
 }
@@ -176,11 +177,11 @@ void AddAltUp(TensorList& list, const std::string& layer, const TextDimensions& 
 }
 
 void AddLayer(TensorList& list, int64_t index, const TextDimensions& d) {
-  const std::string layer = std::format("layers.{}.", index);
+  const std::string layer = Format("layers.{}.", index);
   const int64_t ffn = d.ffn_widths[static_cast<size_t>(index)];
   for (const std::string_view norm : {"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
                                       "post_feedforward_layernorm", "post_per_layer_input_norm", "laurel.post_laurel_norm"}) {
-    list.AddNorm(std::format("{}{}.weight", layer, norm), d.hidden);
+    list.AddNorm(Format("{}{}.weight", layer, norm), d.hidden);
   }
   AddAttention(list, layer, d);
   list.AddLinear(layer + "mlp.gate_proj.weight", ffn, d.hidden);
@@ -267,7 +268,7 @@ Status WriteWeights(const std::filesystem::path& folder, std::span<const Safeten
   uint64_t total = 0;
   OrderedJson index = {{"metadata", {{"total_size", 0}}}, {"weight_map", OrderedJson::object()}};
   for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string name = std::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    const std::string name = Format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
     TRY(WriteSafetensors(folder / name, shards[i], metadata, replace));
     for (const SafetensorsEntry& tensor : shards[i]) {
       total += tensor.bytes->size();

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <format>
 
+#include "schema/base/error.h"
 #include "schema/base/half.h"
 #include "tests/testing/raw_files.h"
 
@@ -86,13 +86,13 @@ class Exporter {
     return RawOnnxTensor(name, TensorProto::BFLOAT16, shape, RawBytes(std::span<const uint16_t>(halves)));
   }
 
-  std::string MadeUp(std::string_view op) { return dynamo() ? std::format("val_{}", ++count_) : std::format("onnx::{}_{}", op, ++count_); }
+  std::string MadeUp(std::string_view op) { return dynamo() ? Format("val_{}", ++count_) : Format("onnx::{}_{}", op, ++count_); }
 
   onnx::NodeProto& Read(std::string_view op, const std::string& module, size_t input, const std::string& tensor) {
     std::vector<std::string> inputs(std::max<size_t>(input + 1, 2), "x");
     inputs[input] = tensor;
     const std::string slashed = style_ == OnnxStyle::kModelBuilder ? module : WithoutAltup(module);
-    const std::string name = dynamo() ? std::format("node_{}_{}", op, ++count_) : std::format("/{}/{}", WithSlashes(slashed), op);
+    const std::string name = dynamo() ? Format("node_{}_{}", op, ++count_) : Format("/{}/{}", WithSlashes(slashed), op);
     onnx::NodeProto& node = AddOnnxNode(model_, op, name, inputs);
     if (dynamo()) SetOnnxScopes(node, module);
     return node;
@@ -141,7 +141,7 @@ class Exporter {
       case OnnxStyle::kQuantized: {
         QuantizedOnnx quantized = QuantizeOnnx(MadeUp("MatMul") + "_Q4", values, shape[0], shape[1], kBits, kBlock);
         onnx::NodeProto& node = Read("MatMulNBits", module, 1, quantized.codes.name());
-        node.set_name(std::format("/{}/MatMul_Q4", WithSlashes(WithoutAltup(module))));
+        node.set_name(Format("/{}/MatMul_Q4", WithSlashes(WithoutAltup(module))));
         node.set_domain("com.microsoft");
         node.add_input(quantized.scales.name());
         node.add_input(quantized.zero_points.name());
@@ -164,7 +164,7 @@ class Exporter {
     Read("Mul", module, 1, stored);
     if (named || !module.ends_with("router_norm") || dynamo()) return;
     // Called again: TorchScript numbers the scope, and reads an Identity of the tensor.
-    AddOnnxNode(model_, "Identity", std::format("Identity_{}", ++count_), {stored}).set_output(0, stored + "_again");
+    AddOnnxNode(model_, "Identity", Format("Identity_{}", ++count_), {stored}).set_output(0, stored + "_again");
     Read("Mul", module + "_1", 1, stored + "_again");
   }
 
@@ -218,7 +218,7 @@ void SetOnnxInteger(onnx::NodeProto& node, std::string_view name, int64_t value)
 void SetOnnxScopes(onnx::NodeProto& node, std::string_view path) {
   onnx::StringStringEntryProto& entry = *node.add_metadata_props();
   entry.set_key("pkg.torch.onnx.name_scopes");
-  entry.set_value(std::format("['', 'model', '{}', '{}']", path, node.name()));
+  entry.set_value(Format("['', 'model', '{}', '{}']", path, node.name()));
 }
 
 onnx::ModelProto ExportOnnx(const Checkpoint& checkpoint, OnnxStyle style, bool bf16) {

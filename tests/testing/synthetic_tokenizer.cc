@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "schema/base/error.h"
+
 namespace taskpress {
 namespace {
 
@@ -56,7 +58,7 @@ std::string Control(int64_t id) {
   if (id < std::ssize(kFirst)) return std::string(kFirst[static_cast<size_t>(id)]);
   if (id == 105) return "<start_of_turn>";
   if (id == 106) return "<end_of_turn>";
-  return std::format("<unused{}>", id - std::ssize(kFirst));
+  return Format("<unused{}>", id - std::ssize(kFirst));
 }
 
 // Characters, then pairs, triples and quadruples, each longer piece one character longer than a piece before it, so that merging reaches
@@ -94,7 +96,7 @@ std::vector<Piece> Vocabulary(int64_t count) {
     const PieceType type = id < 3 ? PieceType::kControl : id == 3 ? PieceType::kUnknown : PieceType::kUserDefined;
     pieces.push_back({Control(id), type});
   }
-  for (int byte = 0; byte < 256; ++byte) pieces.push_back({std::format("<0x{:02X}>", byte), PieceType::kByte});
+  for (int byte = 0; byte < 256; ++byte) pieces.push_back({Format("<0x{:02X}>", byte), PieceType::kByte});
   for (std::string& text : OrdinaryPieces(static_cast<size_t>(count - kFirstOrdinary)))
     pieces.push_back({std::move(text), PieceType::kNormal});
   constexpr size_t kImage = 255'999;
