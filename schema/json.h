@@ -4,11 +4,20 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 #include "schema/base/bytes.h"
 #include "schema/base/error.h"
+
+// Compiled once, in json_templates.cc, instead of in every file that touches a document.
+extern template class nlohmann::basic_json<>;
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;
+extern template nlohmann::json nlohmann::json::parse(std::string&, nlohmann::json::parser_callback_t, bool, bool);
+extern template nlohmann::json nlohmann::json::parse(const std::string&, nlohmann::json::parser_callback_t, bool, bool);
+extern template nlohmann::json nlohmann::json::parse(std::ifstream&, nlohmann::json::parser_callback_t, bool, bool);
 
 namespace taskpress {
 

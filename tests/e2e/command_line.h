@@ -5,11 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "schema/json.h"
 #include "tests/reference/goldens.h"
 #include "tests/testing/subprocess.h"
 
