@@ -10,7 +10,12 @@ medians to Taskpress's.
 
 First comes one start of each without any packed weights from before (cold: Taskpress's <bundle>.packed and LiteRT-LM's cache folder are in a
 temporary folder that is empty then), --cold-rounds times; all other starts find them. --drop-caches empties the page cache before the cold starts as
-well (needs root). VENV is made by tests/interop/setup_clients.sh. llama.cpp runs another file (--gguf): compare its figures as such.
+well (needs root). VENV is made by tests/interop/setup_clients.sh.
+
+llama.cpp is measured by its own llama-bench (from the PATH without --llama-bench) on a GGUF of the same shape, which make_gguf.py writes; it keeps
+nothing from one start to the next, so it has no cold start. llama-bench warms up before it measures, which the others do not, and decodes with
+nothing before it, where they have the prompt: both are in its favour. So no wall time of it. A program that is not there is left out, and a line
+says so.
 """
 import argparse
 import json
@@ -81,6 +86,7 @@ def run(command):
 
 class Taskpress:
     name = "Taskpress"
+    keeps_weights = True
 
     def __init__(self, args, caches):
         self.cache = os.path.join(caches, "taskpress")
@@ -100,6 +106,13 @@ class Taskpress:
 
 class LiteRtLm:
     name = "LiteRT-LM"
+    keeps_weights = True
+
+    @staticmethod
+    def missing(args):
+        if not args.clients:
+            return "no --clients VENV"
+        return missing_program(os.path.join(args.clients, "bin", "python"))
 
     def __init__(self, args, caches):
         self.cache = os.path.join(caches, "litert-lm")
@@ -117,22 +130,35 @@ class LiteRtLm:
 
 class LlamaCpp:
     name = "llama.cpp"
+    keeps_weights = False
 
     def __init__(self, args, _caches):
         self.command = [args.llama_bench, "-m", args.gguf, "-p", str(args.prefill), "-n", str(args.decode), "-t", str(args.threads), "-r", "1",
                         "-ngl", "0", "-o", "json"]
+        self.build = {}
 
-    def forget(self):
-        pass
+    @staticmethod
+    def missing(args):
+        if not args.llama_bench:
+            return "no llama-bench in the PATH and no --llama-bench PATH"
+        if not args.gguf:
+            return "no --gguf FILE for llama-bench"
+        return missing_program(args.llama_bench) or (None if os.path.exists(args.gguf) else f"no file {args.gguf}")
 
     def measure(self):
         out, system = run(self.command)
+        del system["wall_s"]  # with its warm-up
         figures = dict(system)
         for test in json.loads(out):
             kind = "prefill" if test["n_gen"] == 0 else "decode"
             figures[f"{kind}_tokens_per_s"] = test["avg_ts"]
             figures[f"{kind}_tokens"] = test["n_prompt"] or test["n_gen"]
+            self.build = {key: test[key] for key in ("build_number", "build_commit", "backends", "model_type", "model_size", "model_n_params")}
         return figures
+
+
+def missing_program(path):
+    return None if shutil.which(path) else f"no program {path}"
 
 
 def drop_caches():
@@ -163,6 +189,8 @@ def measure(programs, args):
 
     for _ in range(args.cold_rounds):
         for program in programs:
+            if not program.keeps_weights:
+                continue
             program.forget()
             if args.drop_caches:
                 drop_caches()
@@ -197,6 +225,7 @@ def markdown(report):
     ours = names[0]
     lines = [f"{report['cpu']}, {report['threads']} threads, {report['rounds']} rounds; {os.path.basename(report['bundle'])}, prefill "
              f"{report['prefill']}, decode {report['decode']}. Medians; in brackets {ours} / other.", "",
+             *(f"{name}: left out, {reason}" for name, reason in report["left_out"].items()), *([""] if report["left_out"] else []),
              "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for key, (title, _) in FIGURES.items():
         cells = []
@@ -219,7 +248,7 @@ def parse_arguments():
     parser.add_argument("--taskpress", required=True)
     parser.add_argument("--taskpress-option", action="append", default=[], help="passed on to bench, such as --taskpress-option=--kernels=xnnpack")
     parser.add_argument("--clients", help="virtual environment with LiteRT-LM")
-    parser.add_argument("--llama-bench")
+    parser.add_argument("--llama-bench", default=shutil.which("llama-bench"), help="llama.cpp's own benchmark")
     parser.add_argument("--gguf", help="what llama-bench runs")
     parser.add_argument("-p", "--prefill", type=int, default=512)
     parser.add_argument("-n", "--decode", type=int, default=64)
@@ -232,19 +261,20 @@ def parse_arguments():
     args = parser.parse_args()
     if args.rounds < 1 or args.cold_rounds < 1:
         parser.error("--rounds and --cold-rounds: at least 1")
-    if bool(args.llama_bench) != bool(args.gguf):
-        parser.error("--llama-bench and --gguf belong together")
     return args
 
 
 def main():
     args = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="versus-", dir=os.path.dirname(os.path.abspath(args.bundle))) as caches:
-        programs = [Taskpress(args, caches)]
-        if args.clients:
-            programs.append(LiteRtLm(args, caches))
-        if args.llama_bench:
-            programs.append(LlamaCpp(args, caches))
+        programs, left_out = [Taskpress(args, caches)], {}
+        for kind in (LiteRtLm, LlamaCpp):
+            reason = kind.missing(args)
+            if reason:
+                left_out[kind.name] = reason
+                print(f"{kind.name}: left out, {reason}", file=sys.stderr, flush=True)
+            else:
+                programs.append(kind(args, caches))
         values = measure(programs, args)
     model, flags = cpu()
     found = medians(values)
@@ -253,8 +283,9 @@ def main():
               for name, figures in found.items() if name != programs[0].name}
     report = {"schema": "taskpress/versus/1", "bundle": args.bundle, "prefill": args.prefill, "decode": args.decode, "threads": args.threads,
               "rounds": args.rounds, "cold_rounds": args.cold_rounds, "page_cache_dropped_before_cold": args.drop_caches, "cpu": model,
-              "cpu_flags": flags, "commands": {program.name: program.command for program in programs}, "medians": found, "ratios": ratios,
-              "runs": values}
+              "cpu_flags": flags, "commands": {program.name: program.command for program in programs},
+              "builds": {program.name: program.build for program in programs if hasattr(program, "build")}, "left_out": left_out,
+              "medians": found, "ratios": ratios, "runs": values}
     print(markdown(report))
     for path, text in ((args.json, json.dumps(report, indent=2) + "\n"), (args.markdown, markdown(report))):
         if path:
