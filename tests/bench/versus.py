@@ -13,9 +13,9 @@ temporary folder that is empty then), --cold-rounds times; all other starts find
 well (needs root). VENV is made by tests/interop/setup_clients.sh.
 
 llama.cpp is measured by its own llama-bench (from the PATH without --llama-bench) on a GGUF of the same shape, which make_gguf.py writes; it keeps
-nothing from one start to the next, so it has no cold start. llama-bench warms up before it measures, which the others do not, and decodes with
-nothing before it, where they have the prompt: both are in its favour. So no wall time of it. A program that is not there is left out, and a line
-says so.
+nothing from one start to the next, so it has no cold start. Decoding is timed behind the prompt, as in the others, in a second process
+(llama-bench -d), and with nothing before it, as llama-bench does by itself. It warms up before it measures, which the others do not: so no wall time
+of it, and the warm-up is in its favour. A program that is not there is left out, and a line says so.
 """
 import argparse
 import json
@@ -33,6 +33,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FIGURES = {
     "prefill_tokens_per_s": ("prefill (tok/s)", "more"),
     "decode_tokens_per_s": ("decode (tok/s)", "more"),
+    "empty_decode_tokens_per_s": ("decode, nothing before it (tok/s)", "more"),
     "time_to_first_token_s": ("time to first token (s)", "less"),
     "load_s": ("start, warm (s)", "less"),
     "cold_load_s": ("start, cold (s)", "less"),
@@ -90,14 +91,14 @@ class Taskpress:
 
     def __init__(self, args, caches):
         self.cache = os.path.join(caches, "taskpress")
-        self.command = [args.taskpress, "bench", args.bundle, "-p", str(args.prefill), "-n", str(args.decode), "-r", "1", "-t", str(args.threads),
-                        "--warm-up", "0", "--no-second-start", "--no-roofline", "--json", "--weight-cache", self.cache, *args.taskpress_option]
+        self.commands = [[args.taskpress, "bench", args.bundle, "-p", str(args.prefill), "-n", str(args.decode), "-r", "1", "-t", str(args.threads),
+                          "--warm-up", "0", "--no-second-start", "--no-roofline", "--json", "--weight-cache", self.cache, *args.taskpress_option]]
 
     def forget(self):
         shutil.rmtree(self.cache, ignore_errors=True)
 
     def measure(self):
-        out, system = run(self.command)
+        out, system = run(self.commands[0])
         report = json.loads(out)
         return {**system, "prefill_tokens": report["prefill"]["tokens"], "prefill_tokens_per_s": report["prefill"]["tokens_per_s"]["mean"],
                 "decode_tokens": report["decode"]["tokens"], "decode_tokens_per_s": report["decode"]["tokens_per_s"]["mean"],
@@ -116,15 +117,15 @@ class LiteRtLm:
 
     def __init__(self, args, caches):
         self.cache = os.path.join(caches, "litert-lm")
-        self.command = [os.path.join(args.clients, "bin", "python"), os.path.join(HERE, "..", "interop", "run_litert_lm.py"), args.bundle,
-                        "--benchmark", f"{args.prefill},{args.decode}", "--threads", str(args.threads), "--cache", self.cache]
+        self.commands = [[os.path.join(args.clients, "bin", "python"), os.path.join(HERE, "..", "interop", "run_litert_lm.py"), args.bundle,
+                          "--benchmark", f"{args.prefill},{args.decode}", "--threads", str(args.threads), "--cache", self.cache]]
 
     def forget(self):
         shutil.rmtree(self.cache, ignore_errors=True)
         os.makedirs(self.cache)
 
     def measure(self):
-        out, system = run(self.command)
+        out, system = run(self.commands[0])
         return {**system, **json.loads(out.splitlines()[-1])}
 
 
@@ -133,8 +134,8 @@ class LlamaCpp:
     keeps_weights = False
 
     def __init__(self, args, _caches):
-        self.command = [args.llama_bench, "-m", args.gguf, "-p", str(args.prefill), "-n", str(args.decode), "-t", str(args.threads), "-r", "1",
-                        "-ngl", "0", "-o", "json"]
+        common = [args.llama_bench, "-m", args.gguf, "-n", str(args.decode), "-t", str(args.threads), "-r", "1", "-ngl", "0", "-o", "json"]
+        self.commands = [[*common, "-p", str(args.prefill)], [*common, "-p", "0", "-d", str(args.prefill)]]
         self.build = {}
 
     @staticmethod
@@ -146,14 +147,17 @@ class LlamaCpp:
         return missing_program(args.llama_bench) or (None if os.path.exists(args.gguf) else f"no file {args.gguf}")
 
     def measure(self):
-        out, system = run(self.command)
-        del system["wall_s"]  # with its warm-up
-        figures = dict(system)
-        for test in json.loads(out):
-            kind = "prefill" if test["n_gen"] == 0 else "decode"
-            figures[f"{kind}_tokens_per_s"] = test["avg_ts"]
-            figures[f"{kind}_tokens"] = test["n_prompt"] or test["n_gen"]
-            self.build = {key: test[key] for key in ("build_number", "build_commit", "backends", "model_type", "model_size", "model_n_params")}
+        figures = {}
+        for command in self.commands:
+            out, system = run(command)
+            del system["wall_s"]  # with its warm-up
+            for key, value in system.items():
+                figures[key] = max(value, figures.get(key, 0))
+            for test in json.loads(out):
+                kind = "prefill" if test["n_gen"] == 0 else "decode" if test["n_depth"] else "empty_decode"
+                figures[f"{kind}_tokens_per_s"] = test["avg_ts"]
+                figures[f"{kind}_tokens"] = test["n_prompt"] or test["n_gen"]
+                self.build = {key: test[key] for key in ("build_number", "build_commit", "backends", "model_type", "model_size", "model_n_params")}
         return figures
 
 
@@ -283,7 +287,7 @@ def main():
               for name, figures in found.items() if name != programs[0].name}
     report = {"schema": "taskpress/versus/1", "bundle": args.bundle, "prefill": args.prefill, "decode": args.decode, "threads": args.threads,
               "rounds": args.rounds, "cold_rounds": args.cold_rounds, "page_cache_dropped_before_cold": args.drop_caches, "cpu": model,
-              "cpu_flags": flags, "commands": {program.name: program.command for program in programs},
+              "cpu_flags": flags, "commands": {program.name: program.commands for program in programs},
               "builds": {program.name: program.build for program in programs if hasattr(program, "build")}, "left_out": left_out,
               "medians": found, "ratios": ratios, "runs": values}
     print(markdown(report))
