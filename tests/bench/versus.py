@@ -10,7 +10,12 @@ medians to Taskpress's.
 
 First comes one start of each without any packed weights from before (cold: Taskpress's <bundle>.packed and LiteRT-LM's cache folder are in a
 temporary folder that is empty then), --cold-rounds times; all other starts find them. --drop-caches empties the page cache before the cold starts as
-well (needs root). VENV is made by tests/interop/setup_clients.sh. llama.cpp runs another file (--gguf): compare its figures as such.
+well (needs root). VENV is made by tests/interop/setup_clients.sh.
+
+llama.cpp is measured by its own llama-bench (from the PATH without --llama-bench) on a GGUF of the same shape, which make_gguf.py writes; it keeps
+nothing from one start to the next, so it has no cold start. Decoding is timed behind the prompt, as in the others, in a second process
+(llama-bench -d), and with nothing before it, as llama-bench does by itself. It warms up before it measures, which the others do not: so no wall time
+of it, and the warm-up is in its favour. A program that is not there is left out, and a line says so.
 """
 import argparse
 import json
@@ -28,6 +33,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FIGURES = {
     "prefill_tokens_per_s": ("prefill (tok/s)", "more"),
     "decode_tokens_per_s": ("decode (tok/s)", "more"),
+    "empty_decode_tokens_per_s": ("decode, nothing before it (tok/s)", "more"),
     "time_to_first_token_s": ("time to first token (s)", "less"),
     "load_s": ("start, warm (s)", "less"),
     "cold_load_s": ("start, cold (s)", "less"),
@@ -81,17 +87,18 @@ def run(command):
 
 class Taskpress:
     name = "Taskpress"
+    keeps_weights = True
 
     def __init__(self, args, caches):
         self.cache = os.path.join(caches, "taskpress")
-        self.command = [args.taskpress, "bench", args.bundle, "-p", str(args.prefill), "-n", str(args.decode), "-r", "1", "-t", str(args.threads),
-                        "--warm-up", "0", "--no-second-start", "--no-roofline", "--json", "--weight-cache", self.cache, *args.taskpress_option]
+        self.commands = [[args.taskpress, "bench", args.bundle, "-p", str(args.prefill), "-n", str(args.decode), "-r", "1", "-t", str(args.threads),
+                          "--warm-up", "0", "--no-second-start", "--no-roofline", "--json", "--weight-cache", self.cache, *args.taskpress_option]]
 
     def forget(self):
         shutil.rmtree(self.cache, ignore_errors=True)
 
     def measure(self):
-        out, system = run(self.command)
+        out, system = run(self.commands[0])
         report = json.loads(out)
         return {**system, "prefill_tokens": report["prefill"]["tokens"], "prefill_tokens_per_s": report["prefill"]["tokens_per_s"]["mean"],
                 "decode_tokens": report["decode"]["tokens"], "decode_tokens_per_s": report["decode"]["tokens_per_s"]["mean"],
@@ -100,39 +107,62 @@ class Taskpress:
 
 class LiteRtLm:
     name = "LiteRT-LM"
+    keeps_weights = True
+
+    @staticmethod
+    def missing(args):
+        if not args.clients:
+            return "no --clients VENV"
+        return missing_program(os.path.join(args.clients, "bin", "python"))
 
     def __init__(self, args, caches):
         self.cache = os.path.join(caches, "litert-lm")
-        self.command = [os.path.join(args.clients, "bin", "python"), os.path.join(HERE, "..", "interop", "run_litert_lm.py"), args.bundle,
-                        "--benchmark", f"{args.prefill},{args.decode}", "--threads", str(args.threads), "--cache", self.cache]
+        self.commands = [[os.path.join(args.clients, "bin", "python"), os.path.join(HERE, "..", "interop", "run_litert_lm.py"), args.bundle,
+                          "--benchmark", f"{args.prefill},{args.decode}", "--threads", str(args.threads), "--cache", self.cache]]
 
     def forget(self):
         shutil.rmtree(self.cache, ignore_errors=True)
         os.makedirs(self.cache)
 
     def measure(self):
-        out, system = run(self.command)
+        out, system = run(self.commands[0])
         return {**system, **json.loads(out.splitlines()[-1])}
 
 
 class LlamaCpp:
     name = "llama.cpp"
+    keeps_weights = False
 
     def __init__(self, args, _caches):
-        self.command = [args.llama_bench, "-m", args.gguf, "-p", str(args.prefill), "-n", str(args.decode), "-t", str(args.threads), "-r", "1",
-                        "-ngl", "0", "-o", "json"]
+        common = [args.llama_bench, "-m", args.gguf, "-n", str(args.decode), "-t", str(args.threads), "-r", "1", "-ngl", "0", "-o", "json"]
+        self.commands = [[*common, "-p", str(args.prefill)], [*common, "-p", "0", "-d", str(args.prefill)]]
+        self.build = {}
 
-    def forget(self):
-        pass
+    @staticmethod
+    def missing(args):
+        if not args.llama_bench:
+            return "no llama-bench in the PATH and no --llama-bench PATH"
+        if not args.gguf:
+            return "no --gguf FILE for llama-bench"
+        return missing_program(args.llama_bench) or (None if os.path.exists(args.gguf) else f"no file {args.gguf}")
 
     def measure(self):
-        out, system = run(self.command)
-        figures = dict(system)
-        for test in json.loads(out):
-            kind = "prefill" if test["n_gen"] == 0 else "decode"
-            figures[f"{kind}_tokens_per_s"] = test["avg_ts"]
-            figures[f"{kind}_tokens"] = test["n_prompt"] or test["n_gen"]
+        figures = {}
+        for command in self.commands:
+            out, system = run(command)
+            del system["wall_s"]  # with its warm-up
+            for key, value in system.items():
+                figures[key] = max(value, figures.get(key, 0))
+            for test in json.loads(out):
+                kind = "prefill" if test["n_gen"] == 0 else "decode" if test["n_depth"] else "empty_decode"
+                figures[f"{kind}_tokens_per_s"] = test["avg_ts"]
+                figures[f"{kind}_tokens"] = test["n_prompt"] or test["n_gen"]
+                self.build = {key: test[key] for key in ("build_number", "build_commit", "backends", "model_type", "model_size", "model_n_params")}
         return figures
+
+
+def missing_program(path):
+    return None if shutil.which(path) else f"no program {path}"
 
 
 def drop_caches():
@@ -163,6 +193,8 @@ def measure(programs, args):
 
     for _ in range(args.cold_rounds):
         for program in programs:
+            if not program.keeps_weights:
+                continue
             program.forget()
             if args.drop_caches:
                 drop_caches()
@@ -197,6 +229,7 @@ def markdown(report):
     ours = names[0]
     lines = [f"{report['cpu']}, {report['threads']} threads, {report['rounds']} rounds; {os.path.basename(report['bundle'])}, prefill "
              f"{report['prefill']}, decode {report['decode']}. Medians; in brackets {ours} / other.", "",
+             *(f"{name}: left out, {reason}" for name, reason in report["left_out"].items()), *([""] if report["left_out"] else []),
              "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for key, (title, _) in FIGURES.items():
         cells = []
@@ -219,7 +252,7 @@ def parse_arguments():
     parser.add_argument("--taskpress", required=True)
     parser.add_argument("--taskpress-option", action="append", default=[], help="passed on to bench, such as --taskpress-option=--kernels=xnnpack")
     parser.add_argument("--clients", help="virtual environment with LiteRT-LM")
-    parser.add_argument("--llama-bench")
+    parser.add_argument("--llama-bench", default=shutil.which("llama-bench"), help="llama.cpp's own benchmark")
     parser.add_argument("--gguf", help="what llama-bench runs")
     parser.add_argument("-p", "--prefill", type=int, default=512)
     parser.add_argument("-n", "--decode", type=int, default=64)
@@ -232,19 +265,20 @@ def parse_arguments():
     args = parser.parse_args()
     if args.rounds < 1 or args.cold_rounds < 1:
         parser.error("--rounds and --cold-rounds: at least 1")
-    if bool(args.llama_bench) != bool(args.gguf):
-        parser.error("--llama-bench and --gguf belong together")
     return args
 
 
 def main():
     args = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="versus-", dir=os.path.dirname(os.path.abspath(args.bundle))) as caches:
-        programs = [Taskpress(args, caches)]
-        if args.clients:
-            programs.append(LiteRtLm(args, caches))
-        if args.llama_bench:
-            programs.append(LlamaCpp(args, caches))
+        programs, left_out = [Taskpress(args, caches)], {}
+        for kind in (LiteRtLm, LlamaCpp):
+            reason = kind.missing(args)
+            if reason:
+                left_out[kind.name] = reason
+                print(f"{kind.name}: left out, {reason}", file=sys.stderr, flush=True)
+            else:
+                programs.append(kind(args, caches))
         values = measure(programs, args)
     model, flags = cpu()
     found = medians(values)
@@ -253,8 +287,9 @@ def main():
               for name, figures in found.items() if name != programs[0].name}
     report = {"schema": "taskpress/versus/1", "bundle": args.bundle, "prefill": args.prefill, "decode": args.decode, "threads": args.threads,
               "rounds": args.rounds, "cold_rounds": args.cold_rounds, "page_cache_dropped_before_cold": args.drop_caches, "cpu": model,
-              "cpu_flags": flags, "commands": {program.name: program.command for program in programs}, "medians": found, "ratios": ratios,
-              "runs": values}
+              "cpu_flags": flags, "commands": {program.name: program.commands for program in programs},
+              "builds": {program.name: program.build for program in programs if hasattr(program, "build")}, "left_out": left_out,
+              "medians": found, "ratios": ratios, "runs": values}
     print(markdown(report))
     for path, text in ((args.json, json.dumps(report, indent=2) + "\n"), (args.markdown, markdown(report))):
         if path:
