@@ -50,7 +50,8 @@ class StreamWriter {
     // Growing would hold two of a unit's buffers for a moment, and up to twice the bytes for good.
     for (Slot& slot : slots_) slot.packed.reserve(plan_.unit_bytes());
     const Status done = RunOrdered(
-        state_.units, options_.end.value_or(plan_.units()), slots_.size(), options_.work, [this](uint64_t unit, size_t slot) { return Make(unit, slots_[slot]); },
+        state_.units, options_.end.value_or(plan_.units()), slots_.size(), options_.work,
+        [this](uint64_t unit, size_t slot) { return Make(unit, slots_[slot]); },
         [this](uint64_t unit, size_t slot) { return Write(unit, slots_[slot]); });
     times.make_s += static_cast<double>(make_ns_.load()) * 1e-9;
     times.write_s += static_cast<double>(write_ns_) * 1e-9;

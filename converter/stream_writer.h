@@ -26,8 +26,8 @@ struct StreamState {
 
 struct StreamOptions {
   RowWork work;
-  uint64_t buffer_bytes = 0;     // at most, for units on their way
-  bool scales_in_files = false;  // also stores scales in the files as they come, so that a later process finds them
+  uint64_t buffer_bytes = 0;         // at most, for units on their way
+  bool scales_in_files = false;      // also stores scales in the files as they come, so that a later process finds them
   std::optional<uint64_t> end = {};  // stops before this unit: a part of the stream
   // So many bytes of a constant are written. Called by one thread at a time, as is the next.
   std::function<void(std::string_view name, uint64_t bytes)> on_bytes = {};
@@ -35,8 +35,8 @@ struct StreamOptions {
   std::function<Status(const StreamState& state)> on_unit = {};
 };
 
-// What units on their way may take of a conversion's memory. The other half is for what does not grow with them: graphs, roots, tokenizer, and
-// the smoke run.
+// What units on their way may take of a conversion's memory. The other half is for what does not grow with them: graphs, roots, tokenizer,
+// and the smoke run.
 constexpr uint64_t BufferBytes(uint64_t memory_limit) { return memory_limit / 2; }
 
 struct StreamTimes {

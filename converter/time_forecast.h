@@ -1,8 +1,8 @@
 // How long a conversion will take, measured by doing parts of it.
 //
 // Windows of the stream, spread over the source, go the whole way: read, transformed, quantized, packed and written to files where the
-// outputs will be, beside a digest of the inputs. What a disk gives to whom, what is in the page cache and what the processor is slow at all
-// count as they will count later.
+// outputs will be, beside a digest of the inputs. What a disk gives to whom, what is in the page cache and what the processor is slow at
+// all count as they will count later.
 #ifndef TASKPRESS_CONVERTER_TIME_FORECAST_H_
 #define TASKPRESS_CONVERTER_TIME_FORECAST_H_
 

@@ -146,7 +146,8 @@ void Session::Impl::JoinPages(int64_t begin, int64_t end) {
   for (size_t i = 0; i < states_.size(); ++i) {
     for (int64_t part = 0; part < slots_[i].parts; ++part) {
       const int64_t first = part * context_length_;
-      states_[i].JoinPages(static_cast<uint64_t>((first + begin) * slots_[i].bytes), static_cast<uint64_t>((first + end) * slots_[i].bytes));
+      states_[i].JoinPages(static_cast<uint64_t>((first + begin) * slots_[i].bytes),
+                           static_cast<uint64_t>((first + end) * slots_[i].bytes));
     }
   }
 }

@@ -75,10 +75,10 @@ class SparseToken final : public Step {
   WorkspaceLayout layout_;
   uint64_t planes_at_, open_at_, values_at_, products_at_, codes_at_, columns_at_, listed_at_;
   int16_t* planes_ = nullptr;
-  uint16_t* open_ = nullptr;    // units whose gate is open
-  float* values_ = nullptr;     // of W_up, by unit
-  float* products_ = nullptr;   // as open_
-  int8_t* codes_ = nullptr;     // of them
+  uint16_t* open_ = nullptr;     // units whose gate is open
+  float* values_ = nullptr;      // of W_up, by unit
+  float* products_ = nullptr;    // as open_
+  int8_t* codes_ = nullptr;      // of them
   uint16_t* columns_ = nullptr;  // ListActive
   int8_t* listed_ = nullptr;
 };
@@ -88,8 +88,8 @@ Result<const std::byte*> PackedColumnsOf(const OpContext& down, const ColumnMatr
   const PackedWeights::Matrix matrix{
       .bytes = {weights.data, static_cast<size_t>(shape.in * shape.out / 2)}, .in = shape.in, .out = shape.out};
   return down.packed_weights->Packed(Format("columns i4 {}", kColumnLayout), matrix, shape.bytes(), [&](ByteSpan packed) {
-    down.threads.ForEachBlock(
-        shape.in, shape.out, [&](int64_t first, int64_t count) { PackColumns(shape, weights.data, first, count, packed.data()); });
+    down.threads.ForEachBlock(shape.in, shape.out,
+                              [&](int64_t first, int64_t count) { PackColumns(shape, weights.data, first, count, packed.data()); });
     return Status();
   });
 }

@@ -11,8 +11,8 @@ namespace {
 constexpr int64_t kMostRows = 256;  // of a group: their codes fit the second cache beside a strip of W_down
 constexpr int64_t kSparsity = 8;    // while at most one of so many units is open, the sparse products are faster
 
-// Threads take groups of tokens. In a group a row of W_up meets all tokens that have its unit open, and a strip of W_down stays in the cache
-// for all of them.
+// Threads take groups of tokens. In a group a row of W_up meets all tokens that have its unit open, and a strip of W_down stays in the
+// cache for all of them.
 class SparseTokens final : public Step {
  public:
   SparseTokens(const SparseBlock& block, int64_t tokens, std::vector<StepPtr> dense, const ThreadPool& threads)

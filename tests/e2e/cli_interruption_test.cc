@@ -28,7 +28,8 @@ class CliInterruptionTest : public ::testing::Test {
   [[nodiscard]] std::vector<std::string> ConvertWide(const fs::path& checkpoint = Wide()) const {
     return TaskpressCommand({"convert", checkpoint.string(), "-o", output_.string(), "--context", "64", "--prefill", "8"});
   }
-  // Returns when the conversion has begun to write, and holds it there: what a test does next is not a race with its end. Continue lets it go.
+  // Returns when the conversion has begun to write, and holds it there: what a test does next is not a race with its end. Continue lets it
+  // go.
   void HoldAtPart(const Subprocess& process) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (!fs::exists(part_) && process.Running() && std::chrono::steady_clock::now() < deadline)

@@ -206,8 +206,8 @@ Graph FeedForwardGraph(const FeedForwardCase& c) {
   toy.Begin("main");
   const TensorId x = toy.Input("x", DType::kF32, {1, c.tokens, c.hidden});
   const auto product = [&](TensorId in, DType type, int64_t columns, int64_t rows, uint32_t seed) {
-    return toy.Op(OpKind::kFullyConnected, {in, toy.Quantized(type, {rows, columns}, RandomFloats(rows * columns, seed))}, {1, c.tokens, rows},
-                  FullyConnectedAttributes{});
+    return toy.Op(OpKind::kFullyConnected, {in, toy.Quantized(type, {rows, columns}, RandomFloats(rows * columns, seed))},
+                  {1, c.tokens, rows}, FullyConnectedAttributes{});
   };
   TensorId gate = product(x, DType::kI4, c.hidden, c.units, 1);
   const TensorId up = product(x, c.up, c.hidden, c.units, 2);
@@ -220,15 +220,16 @@ Graph FeedForwardGraph(const FeedForwardCase& c) {
 }
 
 TEST(SparseFeedForwardTest, GivesTheBitsOfTheDenseProducts) {
-  for (const FeedForwardCase& c : {FeedForwardCase{}, FeedForwardCase{.hidden = 128, .units = 600, .up = DType::kI8, .cutoff = 4.0F},
-                                   FeedForwardCase{.hidden = 2050, .units = 1000, .cutoff = -100.0F}, FeedForwardCase{.cutoff = 1000.0F},
-                                   FeedForwardCase{.hidden = 300, .units = 4096, .cutoff = 10.0F, .gelu = false},
-                                   // Several tokens, of which few units are open, most of them, and none.
-                                   FeedForwardCase{.units = 1024, .cutoff = 5.0F, .tokens = 2},
-                                   FeedForwardCase{.hidden = 130, .units = 400, .up = DType::kI8, .cutoff = 9.0F, .tokens = 7},
-                                   FeedForwardCase{.hidden = 128, .units = 600, .cutoff = 12.0F, .tokens = 45},
-                                   FeedForwardCase{.units = 300, .cutoff = 7.0F, .tokens = 530},
-                                   FeedForwardCase{.hidden = 200, .cutoff = -100.0F, .tokens = 19}, FeedForwardCase{.cutoff = 1000.0F, .tokens = 3}}) {
+  for (const FeedForwardCase& c :
+       {FeedForwardCase{}, FeedForwardCase{.hidden = 128, .units = 600, .up = DType::kI8, .cutoff = 4.0F},
+        FeedForwardCase{.hidden = 2050, .units = 1000, .cutoff = -100.0F}, FeedForwardCase{.cutoff = 1000.0F},
+        FeedForwardCase{.hidden = 300, .units = 4096, .cutoff = 10.0F, .gelu = false},
+        // Several tokens, of which few units are open, most of them, and none.
+        FeedForwardCase{.units = 1024, .cutoff = 5.0F, .tokens = 2},
+        FeedForwardCase{.hidden = 130, .units = 400, .up = DType::kI8, .cutoff = 9.0F, .tokens = 7},
+        FeedForwardCase{.hidden = 128, .units = 600, .cutoff = 12.0F, .tokens = 45},
+        FeedForwardCase{.units = 300, .cutoff = 7.0F, .tokens = 530}, FeedForwardCase{.hidden = 200, .cutoff = -100.0F, .tokens = 19},
+        FeedForwardCase{.cutoff = 1000.0F, .tokens = 3}}) {
     const Graph graph = FeedForwardGraph(c);
     const std::vector<testing::Values> inputs = {RandomFloats(c.tokens * c.hidden, 9)};
     const Outcome plain = RunAll(graph, inputs, {.kernels = Kernels::kXnnpack});
@@ -347,8 +348,8 @@ TEST(SparseRowsTest, AgreeWithPlainLoopsForAnyShape) {
               sum += weight * (codes[rows[i]][static_cast<size_t>(column)] - parameters[rows[i]].zero_point);
             }
             const float scale = scales[scales.size() == 1 ? 0 : static_cast<size_t>(unit)];
-            EXPECT_EQ(values[i], std::fma(static_cast<float>(sum) * 0.5F, scale,
-                                          product.bias == nullptr ? 0.0F : bias[static_cast<size_t>(unit)]));
+            EXPECT_EQ(values[i],
+                      std::fma(static_cast<float>(sum) * 0.5F, scale, product.bias == nullptr ? 0.0F : bias[static_cast<size_t>(unit)]));
           }
         }
       }

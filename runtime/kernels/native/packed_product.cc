@@ -27,7 +27,6 @@ void MultiplyTilesImpl(const PackedProduct& product, int64_t first_row, int64_t 
 
 #else
 
-
 inline constexpr int64_t kLanes = hn::MaxLanes(Ints());  // channels of a vector of sums
 inline constexpr int64_t kVectorBytes = kLanes * 4;
 // Channels whose sums are in registers at a time: two vectors.
@@ -274,12 +273,13 @@ void MultiplyTile(const PackedProduct& product, int64_t tile, int64_t first_row,
     for (int64_t channel = 0; channel < std::min(kTileChannels, product.shape.out - tile * kTileChannels); channel += kChannels) {
       const Block block{
           .product = product, .row = first_row + row, .channel = tile * kTileChannels + channel, .weight_sums = sums + channel};
-      const Walk walk{.weights = weights + channel * 4,
-                      .codes = codes + row * kStripColumns,
-                      .strip_stride = rows * kStripColumns,
-                      .columns = product.shape.in,
-                      .ahead = ahead.data(),
-                      .ahead_lines = row == 0 && channel == 0 ? static_cast<int64_t>(ahead.size()) / 64 * kStripColumns / product.shape.in : 0};
+      const Walk walk{
+          .weights = weights + channel * 4,
+          .codes = codes + row * kStripColumns,
+          .strip_stride = rows * kStripColumns,
+          .columns = product.shape.in,
+          .ahead = ahead.data(),
+          .ahead_lines = row == 0 && channel == 0 ? static_cast<int64_t>(ahead.size()) / 64 * kStripColumns / product.shape.in : 0};
       kFunctions[static_cast<size_t>(count - 1)](block, walk);
     }
   }

@@ -1,10 +1,10 @@
 #include "runtime/kernels/native/sparse_columns.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-
-#include <hwy/cache_control.h>
 
 #include "runtime/kernels/packed_int4.h"
 

@@ -2,9 +2,9 @@
 // read.
 //
 // The matrix [out, in] is cut into strips of 128 channels; a strip holds its piece of every column, one after the other, so that what many
-// rows of activations read of a strip stays in the cache. A piece is 64 bytes: nibbles of the strip's channels plus 8, channel 2i in the low
-// nibble of byte i. Pieces of four columns, interleaved, are operands of the processors' products of bytes, an unsigned and a signed one;
-// what the offset adds to a sum is a multiple of the sum of the activations and is taken off at the end.
+// rows of activations read of a strip stays in the cache. A piece is 64 bytes: nibbles of the strip's channels plus 8, channel 2i in the
+// low nibble of byte i. Pieces of four columns, interleaved, are operands of the processors' products of bytes, an unsigned and a signed
+// one; what the offset adds to a sum is a multiple of the sum of the activations and is taken off at the end.
 #ifndef TASKPRESS_RUNTIME_KERNELS_NATIVE_SPARSE_COLUMNS_H_
 #define TASKPRESS_RUNTIME_KERNELS_NATIVE_SPARSE_COLUMNS_H_
 
@@ -53,8 +53,8 @@ struct ColumnProduct {
   std::span<const float> scales;      // one, or [out]
   const float* bias = nullptr;        // [out] or null
 };
-// result [out]: of channels in strips [first, first + count), fma(row_scale * sum, scale, bias), where sum is that of code * weight over the
-// active columns. The sums are exact integers. `next`: what will be asked of the same strips after that, if known.
+// result [out]: of channels in strips [first, first + count), fma(row_scale * sum, scale, bias), where sum is that of code * weight over
+// the active columns. The sums are exact integers. `next`: what will be asked of the same strips after that, if known.
 void MultiplyColumns(const ColumnProduct& product, const ActiveColumns& active, const ActiveColumns& next, float row_scale, int64_t first,
                      int64_t count, float* result);
 // The same in plain loops.

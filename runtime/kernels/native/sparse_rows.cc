@@ -1,12 +1,12 @@
 #include "runtime/kernels/native/sparse_rows.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <utility>
-
-#include <hwy/cache_control.h>
 
 #include "runtime/kernels/packed_int4.h"
 
@@ -81,9 +81,7 @@ template <int kBits, size_t kRows>
 HWY_NOINLINE void SumRows(const uint8_t* weights, int64_t bytes, const RowPointers<kRows>& codes, int32_t* sums) {
   constexpr auto kIndices = std::make_index_sequence<kRows>();
   RowSums<kRows> vectors;
-  [&]<size_t... kRow>(std::index_sequence<kRow...>) HWY_ATTR {
-    ((vectors[kRow][0] = vectors[kRow][1] = hn::Zero(Ints())), ...);
-  }(kIndices);
+  [&]<size_t... kRow>(std::index_sequence<kRow...>) HWY_ATTR { ((vectors[kRow][0] = vectors[kRow][1] = hn::Zero(Ints())), ...); }(kIndices);
   for (int64_t byte = 0; byte < bytes; byte += kLanes) {
     const auto loaded = LoadWeights<kBits>(weights + byte, bytes - byte);
     if constexpr (kBits == 4) {
@@ -93,9 +91,8 @@ HWY_NOINLINE void SumRows(const uint8_t* weights, int64_t bytes, const RowPointe
       AddBytes(loaded, codes, byte, vectors, kIndices);
     }
   }
-  [&]<size_t... kRow>(std::index_sequence<kRow...>) HWY_ATTR {
-    ((sums[kRow] = hn::ReduceSum(Ints(), hn::Add(vectors[kRow][0], vectors[kRow][1]))), ...);
-  }(kIndices);
+  [&]<size_t... kRow>(std::index_sequence<kRow...>)
+      HWY_ATTR { ((sums[kRow] = hn::ReduceSum(Ints(), hn::Add(vectors[kRow][0], vectors[kRow][1]))), ...); }(kIndices);
 }
 
 // Any number of rows up to kRowsAtOnce; the last one fills up what is missing.

@@ -34,8 +34,8 @@ void MultiplyUnit(const UnitProduct& product, int64_t unit, std::span<const uint
 // The same in plain loops.
 void MultiplyUnitPlain(const UnitProduct& product, int64_t unit, std::span<const uint16_t> rows, float* values);
 
-// Indices of values that are not zero, ascending, -> `found`, at most `room` of them. Returns how many there are, or room + 1 when there are
-// more.
+// Indices of values that are not zero, ascending, -> `found`, at most `room` of them. Returns how many there are, or room + 1 when there
+// are more.
 int64_t FindNonZeros(const float* values, int64_t count, int64_t room, uint16_t* found);
 
 }  // namespace taskpress
