@@ -448,6 +448,12 @@ Status Executor::RunSteps(size_t begin, size_t end) {
   return {};
 }
 
+uint64_t Executor::skipped_bytes() const {
+  uint64_t bytes = 0;
+  for (const StepPtr& step : steps_) bytes += step->skipped_bytes();
+  return bytes;
+}
+
 ByteSpan Executor::Input(TensorId id) const {
   const BoundTensor& tensor = tensors_[static_cast<size_t>(id)];
   return {tensor.writable, NumBytes(tensor.type, tensor.shape).value_or(0)};

@@ -73,6 +73,8 @@ class Executor {
   }
 
   [[nodiscard]] std::span<const StepInfo> steps() const { return infos_; }
+  // Bytes of weights that the last Run() had no need to read.
+  [[nodiscard]] uint64_t skipped_bytes() const;
   [[nodiscard]] uint64_t arena_bytes() const { return arena_.size(); }
 
  private:

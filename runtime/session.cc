@@ -44,6 +44,7 @@ class Session::Impl {
   int64_t context_length() const { return context_length_; }
   int64_t position() const { return position_; }
   uint64_t state_bytes() const;
+  uint64_t skipped_bytes() const { return decode_.executor ? decode_.executor->skipped_bytes() : 0; }
   PackedWeightReport packed_weights() const { return shared_->packed_weights().report(); }
 
  private:
@@ -284,6 +285,7 @@ int32_t Session::vocab_size() const { return static_cast<int32_t>(impl_->vocab_s
 int32_t Session::context_length() const { return static_cast<int32_t>(impl_->context_length()); }
 int32_t Session::position() const { return static_cast<int32_t>(impl_->position()); }
 uint64_t Session::state_bytes() const { return impl_->state_bytes(); }
+uint64_t Session::skipped_bytes() const { return impl_->skipped_bytes(); }
 uint64_t Session::packed_weight_bytes() const { return impl_->packed_weights().anonymous_bytes + impl_->packed_weights().mapped_bytes; }
 PackedWeightReport Session::packed_weights() const { return impl_->packed_weights(); }
 const Graph& Session::graph() const { return impl_->graph(); }

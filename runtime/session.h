@@ -95,6 +95,8 @@ class Session {
 
   // Memory: KV caches, and weights in packed form, in memory of this process and in mapped files.
   [[nodiscard]] uint64_t state_bytes() const;
+  // Bytes of weights that the last Decode() had no need to read, because a gate had closed their units.
+  [[nodiscard]] uint64_t skipped_bytes() const;
   [[nodiscard]] uint64_t packed_weight_bytes() const;
   [[nodiscard]] PackedWeightReport packed_weights() const;
   // The main member.

@@ -41,8 +41,13 @@ class SparseToken final : public Step {
     return {};
   }
 
+  [[nodiscard]] uint64_t skipped_bytes() const override {
+    return static_cast<uint64_t>(closed_units_ * (block_.up.in * block_.up.bits + block_.down.shape.out * 4) / 8);
+  }
+
   Status Run() override {
     const int64_t count = FindNonZeros(block_.gate, block_.units, block_.units, open_);
+    closed_units_ = block_.units - count;
     MultiplyUp(count);
     // As the whole row is quantized: the zeros that are not there change neither its range, to which 0 belongs, nor its codes.
     const RowQuantization row = count == 0 ? RowQuantization{} : QuantizeRow(products_, count, codes_);
@@ -75,6 +80,7 @@ class SparseToken final : public Step {
   WorkspaceLayout layout_;
   uint64_t planes_at_, open_at_, values_at_, products_at_, codes_at_, columns_at_, listed_at_;
   int16_t* planes_ = nullptr;
+  int64_t closed_units_ = 0;     // of the last run
   uint16_t* open_ = nullptr;     // units whose gate is open
   float* values_ = nullptr;      // of W_up, by unit
   float* products_ = nullptr;    // as open_

@@ -95,7 +95,7 @@ Result<BenchRoofline> MeasureRoofline(const BenchArguments& arguments, const Ope
   BenchRoofline roofline{.matrix = Format("{} [{}, {}], {} rows", NameOf(shape.type), shape.out, shape.in, prefill->tokens),
                          .peak_products_per_s = TRY(MeasureMatrixPeak(shape, prefill->tokens, model.kernels, threads)),
                          .prefill_products_per_token = static_cast<double>(prompt.products) / static_cast<double>(prefill->tokens),
-                         .decode_bytes_per_token = static_cast<double>(decode.weight_bytes)};
+                         .decode_bytes_per_token = static_cast<double>(decode.weight_bytes - model.session.skipped_bytes())};
   roofline.read_bytes_per_s = TRY(MeasureReadBandwidth(pool));
   return roofline;
 }

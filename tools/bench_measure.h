@@ -60,8 +60,8 @@ struct BenchRoofline {
   std::string matrix;                     // "i4 [8192, 2048], 512 rows"
   double peak_products_per_s = 0;         // of the matrix kernel
   double read_bytes_per_s = 0;            // all threads together
-  double prefill_products_per_token = 0;  // of all matrices
-  double decode_bytes_per_token = 0;      // of all matrices
+  double prefill_products_per_token = 0;  // of all matrices, skipped ones too
+  double decode_bytes_per_token = 0;      // of the matrices, as far as a token read them
   [[nodiscard]] double PrefillShare(const BenchResult& result) const;
   [[nodiscard]] double DecodeShare(const BenchResult& result) const;
 };

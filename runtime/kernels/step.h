@@ -61,6 +61,8 @@ class Step {
   // Run().
   [[nodiscard]] virtual uint64_t workspace_bytes() const { return 0; }
   virtual Status Bind(std::byte* /*workspace*/) { return {}; }
+  // Bytes of weights that the last Run() had no need to read, beside what the operators read.
+  [[nodiscard]] virtual uint64_t skipped_bytes() const { return 0; }
 };
 
 // Everything a kernel may look at while it makes its Step.

@@ -29,6 +29,7 @@ using testing::ToyGraph;
 struct Outcome {
   std::vector<std::vector<float>> outputs;
   std::vector<std::string> steps;
+  uint64_t skipped_bytes = 0;
 };
 
 struct Setting {
@@ -62,6 +63,7 @@ Outcome RunAll(const Graph& graph, const std::vector<testing::Values>& inputs, c
     }
   }
   for (const StepInfo& step : executor.steps()) outcome.steps.emplace_back(step.name);
+  outcome.skipped_bytes = executor.skipped_bytes();
   return outcome;
 }
 
@@ -240,6 +242,17 @@ TEST(SparseFeedForwardTest, GivesTheBitsOfTheDenseProducts) {
     }
     EXPECT_THAT(RunAll(graph, inputs, {.disabled_passes = {"sparse_ffn"}}).steps, Not(Contains("SPARSE_FFN")));
   }
+}
+
+TEST(SparseFeedForwardTest, CountsTheWeightsThatOneTokenHadNoNeedToRead) {
+  const auto skipped = [](float cutoff) {
+    const FeedForwardCase c{.cutoff = cutoff};
+    return RunAll(FeedForwardGraph(c), {RandomFloats(c.hidden, 9)}, {}).skipped_bytes;
+  };
+  EXPECT_EQ(skipped(-100.0F), 0U);
+  EXPECT_EQ(skipped(1000.0F), 2U * 64 * 96 / 2);  // all of both matrices
+  EXPECT_GT(skipped(0.5F), 0U);
+  EXPECT_LT(skipped(0.5F), 2U * 64 * 96 / 2);
 }
 
 TEST(SparseFeedForwardTest, WithoutAReluAllUnitsAreComputed) {
