@@ -1,5 +1,6 @@
 #include "runtime/sparse_feed_forward.h"
 
+#include <algorithm>
 #include <string>
 
 #include "runtime/kernels/native/integer_product.h"
@@ -52,13 +53,18 @@ class SparseToken final : public Step {
     // As the whole row is quantized: the zeros that are not there change neither its range, to which 0 belongs, nor its codes.
     const RowQuantization row = count == 0 ? RowQuantization{} : QuantizeRow(products_, count, codes_);
     const ActiveColumns active = ListActive(open_, codes_, count, row.zero_point, columns_, listed_);
+    const int64_t ahead = std::min(kColumnsAhead, active.count);
+    const ActiveColumns next{.columns = active.columns + ahead, .codes = active.codes + ahead, .count = active.count - ahead};
     threads_.ForEachBlock(
         block_.down.shape.strips(), kStripChannels * active.count / kProductsPerElement + 1,
-        [&](int64_t first, int64_t strips) { MultiplyColumns(block_.down, active, {}, row.scale, first, strips, block_.out); });
+        [&](int64_t first, int64_t strips) { MultiplyColumns(block_.down, active, next, row.scale, first, strips, block_.out); });
     return {};
   }
 
  private:
+  static constexpr int64_t kColumnsAhead = 48;  // that are fetched from memory while earlier ones are added up; a multiple of 4
+  static constexpr int64_t kUnitsAhead = 2;
+
   void MultiplyUp(int64_t count) {
     const CodeRows copy = RowsOf(block_.input);
     FillPlanes({copy.codes, static_cast<size_t>(up_.in)}, copy.parameters[0].zero_point, up_.bits, planes_);
@@ -68,10 +74,17 @@ class SparseToken final : public Step {
     product.result = values_;
     threads_.ForEachBlock(count, up_.in / kProductsPerElement + 1, [&](int64_t first, int64_t some) {
       for (int64_t i = first; i < first + some; ++i) {
+        if (i + kUnitsAhead < count) FetchUnit(open_[i + kUnitsAhead]);
         MultiplyChannels(product, open_[i], 1);
         products_[i] = block_.gate[open_[i]] * values_[open_[i]];
       }
     });
+  }
+
+  void FetchUnit(int64_t unit) const {
+    constexpr int64_t kLine = 64;
+    const int64_t bytes = up_.in * up_.bits / 8;
+    for (int64_t byte = 0; byte < bytes; byte += kLine) __builtin_prefetch(up_.weights + unit * bytes + byte);
   }
 
   SparseBlock block_;

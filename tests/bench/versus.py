@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Taskpress beside LiteRT-LM and llama.cpp: the same bundle, the same shape, taking turns.
 
-  tests/bench/versus.py BUNDLE --taskpress build/release/tools/taskpress [--clients VENV] [--llama-bench PATH --gguf FILE]
+  tests/bench/versus.py BUNDLE --taskpress build/release/tools/taskpress [--clients VENV] [--client-cache file|memory] [--llama-bench PATH --gguf FILE]
       [-p 512] [-n 64] [-t 2] [-r 5] [--drop-caches] [--json FILE] [--markdown FILE]
 
 Each round starts every program once as a process of its own: A B C, A B C, ... Every process prefills and decodes once after loading; figures are
@@ -36,6 +36,7 @@ FIGURES = {
     "empty_decode_tokens_per_s": ("decode, nothing before it (tok/s)", "more"),
     "time_to_first_token_s": ("time to first token (s)", "less"),
     "load_s": ("start, warm (s)", "less"),
+    "start_to_first_token_s": ("start to first token, warm (s)", "less"),
     "cold_load_s": ("start, cold (s)", "less"),
     "wall_s": ("whole process (s)", "less"),
     "peak_rss_bytes": ("peak memory (MB)", "less"),
@@ -116,13 +117,14 @@ class LiteRtLm:
         return missing_program(os.path.join(args.clients, "bin", "python"))
 
     def __init__(self, args, caches):
-        self.cache = os.path.join(caches, "litert-lm")
+        self.cache = os.path.join(caches, "litert-lm") if args.client_cache == "file" else ":memory"
         self.commands = [[os.path.join(args.clients, "bin", "python"), os.path.join(HERE, "..", "interop", "run_litert_lm.py"), args.bundle,
                           "--benchmark", f"{args.prefill},{args.decode}", "--threads", str(args.threads), "--cache", self.cache]]
 
     def forget(self):
-        shutil.rmtree(self.cache, ignore_errors=True)
-        os.makedirs(self.cache)
+        if self.cache != ":memory":
+            shutil.rmtree(self.cache, ignore_errors=True)
+            os.makedirs(self.cache)
 
     def measure(self):
         out, system = run(self.commands[0])
@@ -205,6 +207,8 @@ def measure(programs, args):
     for number in range(args.rounds):
         for program in programs:
             figures = program.measure()
+            if "load_s" in figures:
+                figures["start_to_first_token_s"] = figures["load_s"] + figures["time_to_first_token_s"]
             note(program, figures)
             print(f"{program.name}, round {number + 1}: " + summary(figures), file=sys.stderr, flush=True)
     return values
@@ -252,6 +256,8 @@ def parse_arguments():
     parser.add_argument("--taskpress", required=True)
     parser.add_argument("--taskpress-option", action="append", default=[], help="passed on to bench, such as --taskpress-option=--kernels=xnnpack")
     parser.add_argument("--clients", help="virtual environment with LiteRT-LM")
+    parser.add_argument("--client-cache", choices=["file", "memory"], default="file",
+                        help="where LiteRT-LM keeps packed weights; memory: it packs them at every start")
     parser.add_argument("--llama-bench", default=shutil.which("llama-bench"), help="llama.cpp's own benchmark")
     parser.add_argument("--gguf", help="what llama-bench runs")
     parser.add_argument("-p", "--prefill", type=int, default=512)
