@@ -15,6 +15,8 @@
 #include <string>
 #include <thread>
 
+#include "runtime/kernels/native/packed_matrix.h"
+#include "runtime/kernels/native/sparse_columns.h"
 #include "runtime/weight_cache_layout.h"
 #include "runtime/xnnpack_kernels.h"
 #include "schema/base/checked_math.h"
@@ -107,9 +109,9 @@ Result<WeightCacheFingerprint> FingerprintOf(const WeightSource& source) {
   TRY(CheckSource(source));
   Sha256 hash;
   const FileIdentity& file = source.identity;
-  hash.Update(
-      AsBytes(Format("packed weights {}, taskpress {}, XNNPACK {}\n{}inode {}, {} bytes, modified {}, changed {}\n", kWeightCacheVersion,
-                     Version(), XnnpackBuild(), CpuDescription(), file.inode, file.bytes, file.modified_ns, file.changed_ns)));
+  hash.Update(AsBytes(Format("packed weights {}, layouts {} {}, taskpress {}, XNNPACK {}\n{}inode {}, {} bytes, modified {}, changed {}\n",
+                             kWeightCacheVersion, kPackedMatrixLayout, kColumnLayout, Version(), XnnpackBuild(), CpuDescription(),
+                             file.inode, file.bytes, file.modified_ns, file.changed_ns)));
   AddSamples(hash, source.mapping);
   return FromHex(hash.FinishHex());
 }
