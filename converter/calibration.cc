@@ -14,8 +14,8 @@ namespace {
 constexpr size_t kKeptInputs = 4;
 
 std::string KeyOf(const CalibratedInputs& inputs, std::string_view site, const QuantSpec& spec) {
-  return Format("{} {} {} {:08x} {} {}", site, inputs.first_column, inputs.columns, Crc32(0, std::as_bytes(std::span(inputs.factors))),
-                spec.block_size > 0, inputs.nested);
+  return Format("{} {} {} {:08x} {} {} {}", site, inputs.first_column, inputs.columns, Crc32(0, std::as_bytes(std::span(inputs.factors))),
+                spec.block_size > 0, inputs.nested, spec.two_terms);
 }
 
 double Square(double value) { return value * value; }
@@ -99,7 +99,11 @@ Result<MeasuredInputs> Calibration::Measured(const CalibratedInputs& inputs) con
   return measured;
 }
 
-Result<std::vector<float>> Calibration::Importance(const CalibratedInputs& inputs) const { return ImportanceOf(TRY(Moments(inputs))); }
+Result<std::vector<float>> Calibration::Importance(const CalibratedInputs& inputs, const QuantSpec& spec) const {
+  SecondMoments moments = TRY(Moments(inputs));
+  if (spec.two_terms) moments.activation_step2 = TwoTermStep2(moments);
+  return ImportanceOf(moments);
+}
 
 Result<std::shared_ptr<const GptqInput>> Calibration::MakeInput(const CalibratedInputs& inputs, const QuantSpec& spec) const {
   SecondMoments moments;
@@ -110,6 +114,7 @@ Result<std::shared_ptr<const GptqInput>> Calibration::MakeInput(const Calibrated
   } else {
     moments = TRY(Moments(inputs));
   }
+  if (spec.two_terms) moments.activation_step2 = TwoTermStep2(moments);
   std::vector<float> importance = ImportanceOf(moments);
   const GptqOptions options = DampingFor(moments, spec);
   GptqFactor factor = TRY(GptqFactor::Make(std::move(moments), options));

@@ -53,7 +53,7 @@ class Calibration {
   // kCalibrationMismatch when the weight has another number of columns; errors of the file.
   Result<MeasuredInputs> Measured(const CalibratedInputs& inputs) const;
   // What a column's squared error costs [columns]: the mean square of its input, and what int8 rounding of the inputs adds to it.
-  Result<std::vector<float>> Importance(const CalibratedInputs& inputs) const;
+  Result<std::vector<float>> Importance(const CalibratedInputs& inputs, const QuantSpec& spec) const;
   // All that is known of them. kCalibrationMismatch, errors of the file.
   Result<SecondMoments> Moments(const CalibratedInputs& inputs) const;
   // kCalibrationMismatch when there are no such inputs.

@@ -109,12 +109,11 @@ class BudgetFitting {
     Recipe recipe{.name = "budget", .rules = {}, .method = options_.recipe.method};
     for (size_t i = 0; i < weights_.size(); ++i) {
       const QuantSpec& spec = weights_[i].candidates[mix.chosen[i]].spec;
-      const auto known = std::ranges::find_if(
-          recipe.rules, [&](const RecipeRule& rule) { return rule.spec.type == spec.type && rule.spec.block_size == spec.block_size; });
+      const QuantSpec type{.type = spec.type, .block_size = spec.block_size, .two_terms = spec.two_terms};
+      const auto known = std::ranges::find_if(recipe.rules, [&](const RecipeRule& rule) { return rule.spec == type; });
       if (known != recipe.rules.end()) {
         known->names.push_back(weights_[i].name);
       } else {
-        const QuantSpec type{.type = spec.type, .block_size = spec.block_size};
         recipe.rules.push_back({.pattern = "", .classes = {}, .spec = type, .names = {weights_[i].name}});
       }
     }

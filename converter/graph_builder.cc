@@ -5,6 +5,7 @@
 #include <numeric>
 #include <ranges>
 
+#include "quantizer/quant_spec.h"
 #include "schema/base/hash.h"
 
 namespace taskpress {
@@ -71,6 +72,7 @@ void GraphBuilder::BeginSubgraph(std::string_view name) {
   subgraph_ = Subgraph{.name = std::string(name)};
   input_names_.clear();
   subgraph_constants_.clear();
+  two_terms_.clear();
 }
 
 Value GraphBuilder::Input(std::string_view name, DType type, Shape shape) {
@@ -84,7 +86,8 @@ Value GraphBuilder::Input(std::string_view name, DType type, Shape shape) {
 const GraphBuilder::ModelConstant& GraphBuilder::ModelConstantOf(const Weight& weight) {
   const auto known = model_constants_.find(weight.name);
   if (known != model_constants_.end()) return known->second;
-  ModelConstant constant{.type = weight.type, .shape = weight.shape, .buffer = static_cast<int32_t>(graph_.buffers.size())};
+  ModelConstant constant{
+      .type = weight.type, .shape = weight.shape, .buffer = static_cast<int32_t>(graph_.buffers.size()), .two_terms = weight.two_terms};
   graph_.buffers.push_back({weight.bytes});
   if (weight.block_scales != nullptr) {
     constant.blocks = static_cast<int64_t>(weight.block_scales->size() / sizeof(uint16_t)) / std::max<int64_t>(1, weight.shape[0]);
@@ -290,6 +293,22 @@ Value GraphBuilder::Gather(Value x, Value indices, int32_t axis) {
 
 Value GraphBuilder::HalvesToFloats(Value x) { return Emit(OpKind::kDequantize, {x.id}, DType::kF32, shape(x)); }
 
+// W x = W a + W b as two rows of one product: [.., tokens, in] -> [.., 2 * tokens, in].
+Value GraphBuilder::TwoTerms(Value x) {
+  const auto known = two_terms_.find(x.id);
+  if (known != two_terms_.end()) return known->second;
+  Shape rows = shape(x);
+  const auto last = static_cast<int32_t>(rows.size()) - 1;
+  if (last < 1) return Broken(OpKind::kFullyConnected, "two terms of a vector without tokens");
+  rows[rows.size() - 2] *= 2;
+  const Value limit = Mul(Sqrt(MeanOfLast(Square(x))), Float(kTermLimit));
+  const Value lowest = Mul(limit, Float(-1.0F));
+  const Value a = Maximum(Minimum(x, limit), lowest);
+  const Value both = Reshape(Concatenation(std::array{a, Sub(x, a)}, last), std::move(rows));
+  two_terms_[x.id] = both;
+  return both;
+}
+
 Value GraphBuilder::FullyConnected(Value x, Value weights, std::optional<Value> bias) {
   constexpr OpKind kKind = OpKind::kFullyConnected;
   if (!AllAre(kKind, DType::kF32, {x}) || !Exist(kKind, std::array{weights}) || (bias && !AllAre(kKind, DType::kF32, {*bias}))) return {};
@@ -301,8 +320,22 @@ Value GraphBuilder::FullyConnected(Value x, Value weights, std::optional<Value> 
                                 bias ? Format(" and bias {}", ToString(shape(*bias))) : ""));
   }
   const Value matrix = type == DType::kF16 ? HalvesToFloats(weights) : weights;
+  const auto constant = model_constants_.find(tensor(weights).name);
+  const bool two_terms = constant != model_constants_.end() && constant->second.two_terms;
+  const Shape one_term = shape(x);
+  if (two_terms) x = TwoTerms(x);
+  if (!ok()) return {};
   Shape out = shape(x);
   out.back() = w[0];
+  if (two_terms) {
+    const Value product = Emit(kKind, {x.id, matrix.id}, DType::kF32, std::move(out), FullyConnectedAttributes{.keep_num_dims = true});
+    Shape side_by_side = one_term;
+    side_by_side.back() = 2 * w[0];
+    const Value both = Reshape(product, std::move(side_by_side));
+    const Value limited = SliceOfLast(both, 0, w[0]);
+    const Value sum = Add(limited, SliceOfLast(both, w[0], w[0]));
+    return bias ? Add(sum, *bias) : sum;
+  }
   std::vector<TensorId> inputs{x.id, matrix.id};
   if (bias) inputs.push_back(bias->id);
   return Emit(kKind, std::move(inputs), DType::kF32, std::move(out), FullyConnectedAttributes{.keep_num_dims = true});

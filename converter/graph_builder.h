@@ -31,6 +31,7 @@ struct Weight {
   Shape shape;
   SharedBytes bytes;                   // a RowSource brings its own scales (one per row) for kI8 and kI4
   SharedBytes block_scales = nullptr;  // instead, for kI4: f16 [rows, columns / block]
+  bool two_terms = false;              // its inputs are multiplied as two rows, see QuantSpec
 };
 
 class GraphBuilder {
@@ -68,6 +69,7 @@ class GraphBuilder {
   Value Transpose(Value x, std::span<const int32_t> permutation);
   Value Concatenation(std::span<const Value> values, int32_t axis);
   Value Gather(Value x, Value indices, int32_t axis);
+  // With weights of two terms [.., tokens, in] becomes [.., 2 * tokens, in] on the way.
   Value FullyConnected(Value x, Value weights, std::optional<Value> bias = std::nullopt);
   Value BatchMatMul(Value a, Value b, bool adj_y);
   Value DynamicUpdateSlice(Value operand, Value update, Value start);
@@ -91,12 +93,14 @@ class GraphBuilder {
     int32_t buffer = kNone;
     int32_t quantization = kNone;
     int64_t blocks = 0;  // per row, 0: none
+    bool two_terms = false;
   };
 
   Value Emit(OpKind kind, std::vector<TensorId> inputs, DType type, Shape shape, OpAttributes attributes = NoAttributes{});
   Value Unary(OpKind kind, Value x, OpAttributes attributes = NoAttributes{});
   Value Binary(OpKind kind, Value a, Value b);
   Value HalvesToFloats(Value x);
+  Value TwoTerms(Value x);
   Value Broken(OpKind kind, std::string_view why);
   // Report what is wrong with operands; false from the first error on.
   bool Exist(OpKind kind, std::span<const Value> values);
@@ -113,6 +117,7 @@ class GraphBuilder {
   std::vector<std::string> input_names_;
   std::map<std::string, ModelConstant, std::less<>> model_constants_;  // by name
   std::map<std::string, TensorId, std::less<>> subgraph_constants_;    // name -> tensor
+  std::map<TensorId, Value> two_terms_;                                // of the subgraph: made once for all matrices that read it
   std::optional<Error> error_;
 };
 

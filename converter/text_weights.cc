@@ -259,7 +259,7 @@ Status TextWeights::Calibrate(const Part& part, QuantizedRowsInput& rows) const 
     inputs.weight = own->second.weight;
   }
   if (spec.method == QuantMethod::kClip) {
-    rows.column_importance = TRY(calibration->Importance(inputs));
+    rows.column_importance = TRY(calibration->Importance(inputs, spec));
     return {};
   }
   inputs.nested = !part.before.empty();
@@ -314,7 +314,12 @@ Result<Weight> TextWeights::Make(const Part& part) {
                            .recipe_name = part.spec_name,
                            .inputs = InputsOf(part)});
   }
-  return Weight{.name = part.name, .type = spec.type, .shape = {part.num_rows, part.columns}, .bytes = rows, .block_scales = block_scales};
+  return Weight{.name = part.name,
+                .type = spec.type,
+                .shape = {part.num_rows, part.columns},
+                .bytes = rows,
+                .block_scales = block_scales,
+                .two_terms = spec.two_terms};
 }
 
 Result<Weight> TextWeights::Matrix(const std::string& name) {

@@ -24,28 +24,35 @@ constexpr auto kNames = std::to_array<SpecName>({
     {"int4_block128", DType::kI4, 128},
 });
 
+constexpr std::string_view kTwoTerms = "_two_terms";
+
 constexpr std::array<std::string_view, 3> kMethods = {"absmax", "clip", "gptq"};
 
 }  // namespace
 
 std::optional<QuantSpec> QuantSpecFromName(std::string_view name) {
+  const bool two_terms = name.ends_with(kTwoTerms);
+  if (two_terms) name.remove_suffix(kTwoTerms.size());
   for (const SpecName& known : kNames) {
-    if (known.name == name) return QuantSpec{.type = known.type, .block_size = known.block_size};
+    if (known.name != name) continue;
+    const QuantSpec spec{.type = known.type, .block_size = known.block_size, .two_terms = two_terms};
+    return two_terms && !spec.is_quantized() ? std::nullopt : std::optional(spec);
   }
   return std::nullopt;
 }
 
 std::string NameOf(const QuantSpec& spec) {
+  const std::string_view terms = spec.two_terms ? kTwoTerms : "";
   for (const SpecName& known : kNames) {
-    if (known.type == spec.type && known.block_size == spec.block_size) return std::string(known.name);
+    if (known.type == spec.type && known.block_size == spec.block_size) return std::string(known.name) + std::string(terms);
   }
-  return std::string(NameOf(spec.type)) + (spec.block_size == 0 ? "" : Format("_block{}", spec.block_size));
+  return std::string(NameOf(spec.type)) + (spec.block_size == 0 ? "" : Format("_block{}", spec.block_size)) + std::string(terms);
 }
 
 std::string QuantSpecNames() {
   std::string names;
   for (const SpecName& known : kNames) names += (names.empty() ? "" : ", ") + std::string(known.name);
-  return names;
+  return Format("{}; integers also with {} behind", names, kTwoTerms);
 }
 
 std::optional<QuantMethod> QuantMethodFromName(std::string_view name) {

@@ -35,6 +35,7 @@ constexpr auto kRecipes = std::to_array<NamedRecipe>({
     {"f32", {.type = DType::kF32}, {"float32", "fp32"}},
     {"f16", {.type = DType::kF16}, {"float16", "fp16"}},
     {"dynamic_int8", {.type = DType::kI8}, {"dynamic_wi8_afp32", "int8", "q8"}},
+    {"dynamic_int8_two_terms", {.type = DType::kI8, .two_terms = true}, {"int8_two_terms"}},
     {"dynamic_int4", {.type = DType::kI4}, {"dynamic_wi4_afp32", "int4", "q4"}},
     {"dynamic_int4_block32",
      {.type = DType::kI4, .block_size = 32},
@@ -126,10 +127,14 @@ Status CheckEffect(const CompiledRule& compiled, std::span<const WeightToQuantiz
   return {};
 }
 
+bool IsTable(const WeightToQuantize& weight) {
+  return weight.quant_class == QuantClass::kEmbedding || weight.quant_class == QuantClass::kPerLayerEmbedding;
+}
+
 // Why a weight cannot be stored in blocks, or empty.
 std::string NoBlocks(const WeightToQuantize& weight, const QuantSpec& spec) {
   if (spec.block_size == 0) return "";
-  if (weight.quant_class == QuantClass::kEmbedding || weight.quant_class == QuantClass::kPerLayerEmbedding) {
+  if (IsTable(weight)) {
     return "tables are looked up by row, in blocks only by the newest clients";
   }
   if (weight.columns % spec.block_size == 0) return "";
@@ -140,6 +145,13 @@ std::string NoBlocks(const WeightToQuantize& weight, const QuantSpec& spec) {
 Result<ResolvedWeight> Apply(const RecipeRule& rule, QuantMethod method, const WeightToQuantize& weight) {
   ResolvedWeight resolved{.spec = rule.spec, .note = NoBlocks(weight, rule.spec)};
   if (resolved.spec.is_quantized()) resolved.spec.method = rule.method.value_or(method);
+  if (resolved.spec.two_terms && IsTable(weight)) {
+    if (!rule.yields) {
+      return Fail(ErrorCode::kQuantShape, "{}\"{}\" cannot be {}: tables are looked up, there are no inputs to split", Before(rule.where),
+                  weight.name, NameOf(rule.spec));
+    }
+    resolved.spec.two_terms = false;
+  }
   if (resolved.note.empty()) return resolved;
   if (!rule.yields) {
     return Fail(ErrorCode::kQuantShape, "{}\"{}\" cannot be {}: {}; int4 stores it per row", Before(rule.where), weight.name,
@@ -153,7 +165,8 @@ Result<ResolvedWeight> Apply(const RecipeRule& rule, QuantMethod method, const W
 std::string Granularity(const QuantSpec& spec) {
   if (!spec.is_quantized()) return "floats, no scales";
   const std::string_view type = spec.type == DType::kI4 ? "int4" : "int8";
-  const std::string_view inputs = "inputs rounded to int8 as they come";
+  const std::string_view inputs =
+      spec.two_terms ? "inputs as two rows, each rounded to int8 as it comes" : "inputs rounded to int8 as they come";
   if (spec.block_size == 0) return Format("{}, one scale per row of each matrix and table, {}", type, inputs);
   return Format("{}, one scale per {} columns of a matrix, tables one per row, {}", type, spec.block_size, inputs);
 }

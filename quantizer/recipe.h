@@ -72,9 +72,9 @@ struct Recipe {
   [[nodiscard]] Result<std::vector<ResolvedWeight>> Resolve(std::span<const WeightToQuantize> weights) const;
 };
 
-// f32, f16, dynamic_int8, dynamic_int4, dynamic_int4_block32, 64, 128 and the spellings users know (dynamic_wi4_afp32, dynamic_wi8_afp32,
-// dynamic_wi4b32_afp32, int4, q4, int8, q8). In block recipes tables stay int4 per row, as clients look them up. Names of others come with
-// a note of what they were taken for.
+// f32, f16, dynamic_int8, dynamic_int8_two_terms, dynamic_int4, dynamic_int4_block32, 64, 128 and the spellings users know
+// (dynamic_wi4_afp32, dynamic_wi8_afp32, dynamic_wi4b32_afp32, int4, q4, int8, q8). In block recipes tables stay int4 per row, as clients
+// look them up. Names of others come with a note of what they were taken for.
 Result<Recipe> RecipeFromName(std::string_view name);
 std::vector<std::string_view> RecipeNames();
 // A type that rules may name. kRecipeSyntax with what is near and what is known.

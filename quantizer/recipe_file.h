@@ -9,7 +9,7 @@
 //   names = ["lm_head.weight"]   # whole names, each of which must exist
 //   type = "int4_block32"        # QuantSpecFromName
 //   method = "gptq"              # instead of the recipe's
-//   if_possible = true           # int4 per row where blocks do not fit; without: an error
+//   if_possible = true           # int4 per row where blocks do not fit, one term in tables; without: an error
 //   optional = true              # may match nothing; without: an error
 //
 // A rule needs type and one of class, weights and names; weights that pass all of what is given take it.

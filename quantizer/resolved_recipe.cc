@@ -72,12 +72,14 @@ Result<std::vector<RecipeLine>> ParseResolvedRecipe(std::string_view text) {
 
 std::string RecipeSummary(std::span<const RecipeLine> lines) {
   std::string text;
+  size_t width = 13;
+  for (const RecipeLine& line : lines) width = std::max(width, line.type.size());
   for (const Group& group : GroupsOf(lines)) {
     std::string names;
     if (group.names.size() <= kNamed) {
       for (const std::string_view name : group.names) names += (names.empty() ? "  " : ", ") + std::string(name);
     }
-    text += Format("  {:<13} {:<6} {:<19} {:>4}{}{}\n", group.first->type, group.first->method, group.first->quant_class,
+    text += Format("  {:<{}} {:<6} {:<19} {:>4}{}{}\n", group.first->type, width, group.first->method, group.first->quant_class,
                    group.names.size(), names, group.first->note.empty() ? "" : Format(" ({})", group.first->note));
   }
   return text;

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
+#include "quantizer/quant_spec.h"
 #include "quantizer/row_kernels.h"
 
 namespace taskpress {
@@ -42,6 +44,12 @@ Result<SecondMoments> MakeMoments(int64_t columns, MomentKind kind) {
   moments.max_magnitudes.resize(Size(columns));
   if (kind == MomentKind::kFull) moments.products.resize(Size(columns * columns));
   return moments;
+}
+
+double TwoTermStep2(const SecondMoments& moments) {
+  const double step = 2 * static_cast<double>(kTermLimit) / 255;
+  const double mean_squares = std::accumulate(moments.squares.begin(), moments.squares.end(), 0.0) / static_cast<double>(moments.columns);
+  return step * step * mean_squares;
 }
 
 Status AddMoments(SecondMoments& into, const SecondMoments& other) {

@@ -36,6 +36,8 @@ inline constexpr int64_t kMaxMomentColumns = 1 << 17;
 
 // All zeros. kQuantShape unless 1 <= columns <= kMaxMomentColumns.
 Result<SecondMoments> MakeMoments(int64_t columns, MomentKind kind);
+// What activation_step2 is where inputs come as two terms (QuantSpec::two_terms): the step of the limited one.
+double TwoTermStep2(const SecondMoments& moments);
 // into += other. kQuantShape unless columns and kinds are equal. Not associative: merge in a fixed order.
 Status AddMoments(SecondMoments& into, const SecondMoments& other);
 // kNotFinite where a sum is not finite or a square is negative; kQuantShape where sizes disagree.

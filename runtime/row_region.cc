@@ -178,8 +178,9 @@ class RegionBuilder {
   Status AddCopy(const RegionCopy& copy) {
     const int64_t columns = copy.copy->columns;
     const CodeRows rows = RowsOf(*copy.copy);
-    RowInstruction instruction{.code = RowCode::kQuantize, .rows = 1, .columns = columns};
-    instruction.a = At(*copy.value, {.token = columns, .row = columns, .column = 1});
+    const int64_t rows_of_token = copy.copy->rows / tokens_;
+    RowInstruction instruction{.code = RowCode::kQuantize, .rows = rows_of_token, .columns = columns};
+    instruction.a = At(*copy.value, {.token = rows_of_token * columns, .row = columns, .column = 1});
     instruction.codes = rows.codes;
     instruction.parameters = rows.parameters;
     program_.instructions.push_back(instruction);
@@ -278,7 +279,10 @@ class RowRegionStep final : public Step {
       for (int64_t first = begin; first < end; first += program_.tokens_per_block) {
         RunRowProgram(program_, first, std::min(program_.tokens_per_block, end - first), scratch);
       }
-      for (const QuantizedInput& copy : copies_) PackTile(copy, begin);
+      for (const QuantizedInput& copy : copies_) {
+        const int64_t rows_of_token = copy.rows / program_.tokens;
+        for (int64_t row = begin * rows_of_token; row < end * rows_of_token; row += kTileRows) PackTile(copy, row);
+      }
     });
     for (const QuantizedInput& copy : copies_) FillParametersBehind(copy);
     return {};

@@ -231,7 +231,8 @@ void AddConvertOptions(CLI::App& verb, const std::shared_ptr<ConvertArguments>& 
   verb.add_option("--elastic", arguments->elastic, "more sizes over the same weight bytes, each inside --slice: e2b,E2.98B,FILE.json")
       ->delimiter(',');
   CLI::Option* quant =
-      verb.add_option("--quant", arguments->quant, "f32, f16, dynamic_int8, dynamic_int4, dynamic_int4_block32, 64, 128, or RECIPE.toml")
+      verb.add_option("--quant", arguments->quant,
+                      "f32, f16, dynamic_int8, dynamic_int8_two_terms, dynamic_int4, dynamic_int4_block32, 64, 128, or RECIPE.toml")
           ->capture_default_str();
   quant->each([arguments](const std::string&) { arguments->quant_given = true; });
   verb.add_option("--target-size", arguments->target_size,

@@ -100,6 +100,17 @@ class RowOpCheck {
   int64_t tokens_;
 };
 
+// Whole rows that were put side by side and are multiplied one by one: several terms of one token.
+int64_t RowsOfToken(const GraphFacts& facts, const Op& product) {
+  const int32_t producer = facts.Producer(product.inputs[0]);
+  if (producer == kNone || facts.op(producer).kind != OpKind::kConcatenation) return 1;
+  const int64_t columns = facts.tensor(product.inputs[1]).shape[1];
+  const std::vector<TensorId> parts = facts.Inputs(producer);
+  const auto is_row = [&](TensorId part) { return !facts.tensor(part).shape.empty() && facts.tensor(part).shape.back() == columns; };
+  const auto count = static_cast<int64_t>(parts.size());
+  return std::ranges::all_of(parts, is_row) && facts.tensor(facts.op(producer).outputs[0]).shape.back() == count * columns ? count : 1;
+}
+
 }  // namespace
 
 int64_t GuessTokens(const GraphFacts& facts, const Plan& plan) {
@@ -107,7 +118,8 @@ int64_t GuessTokens(const GraphFacts& facts, const Plan& plan) {
   for (const int32_t index : plan.ops) {
     const Op& op = facts.op(index);
     const Shape& weights = facts.tensor(op.kind == OpKind::kFullyConnected ? op.inputs[1] : op.outputs[0]).shape;
-    if (op.kind == OpKind::kFullyConnected && weights.size() == 2) ++votes[facts.elements(op.inputs[0]) / weights[1]];
+    if (op.kind == OpKind::kFullyConnected && weights.size() == 2)
+      ++votes[facts.elements(op.inputs[0]) / weights[1] / RowsOfToken(facts, op)];
   }
   const auto most = std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second; });
   return most == votes.end() ? 0 : most->first;

@@ -9,7 +9,8 @@
 
 namespace taskpress {
 
-// How many tokens a call of this graph has: the number of rows that most of its FULLY_CONNECTED operators multiply. A wrong guess costs
+// How many tokens a call of this graph has: the number of rows that most of its FULLY_CONNECTED operators multiply; rows that were put side
+// by side count once. A wrong guess costs
 // speed, nothing else. 0 when there are none.
 int64_t GuessTokens(const GraphFacts& facts, const Plan& plan);
 

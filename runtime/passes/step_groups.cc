@@ -136,7 +136,8 @@ class Grouper {
     RowGroup rows{.tokens = tokens_, .quantized_inputs = {}};
     for (size_t i = 0; i < quantized_.size(); ++i) {
       const int32_t producer = facts_.Producer(quantized_[i].value);
-      if (quantized_[i].rows == tokens_ && std::ranges::binary_search(ops, producer))
+      // A token has one row, or as many as were put side by side.
+      if (quantized_[i].rows % tokens_ == 0 && std::ranges::binary_search(ops, producer))
         rows.quantized_inputs.push_back(static_cast<int32_t>(i));
     }
     return {.ops = std::move(ops), .fused = std::move(rows)};

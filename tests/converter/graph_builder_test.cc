@@ -76,6 +76,50 @@ TEST(GraphBuilderTest, AMatrixInBlocksBringsItsScalesAndLeavesWithThem) {
   EXPECT_THAT(GraphText(graph), HasSubstr("const %2 i4[3,128] buffer=0 blocks of 32, scales=%1 \"w\""));
 }
 
+TEST(GraphBuilderTest, TwoTermsAreTwoRowsOfOneProductAndMadeOnceForAllThatReadThem) {
+  Weight v = Matrix("v", DType::kI8, {3, 4});
+  Weight w = Matrix("w", DType::kI8, {5, 4});
+  v.two_terms = true;
+  w.two_terms = true;
+  GraphBuilder b;
+  for (const char* key : {"one", "two"}) {
+    b.BeginSubgraph(key);
+    const Value x = b.Input("x", DType::kF32, {1, 2, 4});
+    const Value y = b.FullyConnected(x, b.Constant(v));
+    EXPECT_EQ(b.shape(y), (Shape{1, 2, 3}));
+    b.EndSubgraph(key,
+                  Outputs{{"y", y}, {"z", b.FullyConnected(x, b.Constant(w), b.Floats(std::array{1.0F, 2.0F, 3.0F, 4.0F, 5.0F}, {5}))}});
+  }
+  const Graph graph = b.Finish().value();
+  for (const Subgraph& subgraph : graph.subgraphs) {
+    std::vector<OpKind> kinds;
+    std::vector<TensorId> inputs;
+    for (const Op& op : subgraph.ops) {
+      kinds.push_back(op.kind);
+      if (op.kind != OpKind::kFullyConnected) continue;
+      EXPECT_EQ(op.inputs.size(), 2U) << "a bias would count twice";
+      EXPECT_EQ(subgraph.tensors[static_cast<size_t>(op.inputs[0])].shape, (Shape{1, 4, 4}));
+      inputs.push_back(op.inputs[0]);
+    }
+    using enum OpKind;
+    EXPECT_THAT(kinds, ElementsAre(kSquare, kMean, kSqrt, kMul, kMul, kMinimum, kMaximum, kSub, kConcatenation, kReshape, kFullyConnected,
+                                   kReshape, kSlice, kSlice, kAdd, kFullyConnected, kReshape, kSlice, kSlice, kAdd, kAdd));
+    ASSERT_EQ(inputs.size(), 2U);
+    EXPECT_EQ(inputs[0], inputs[1]);
+  }
+}
+
+TEST(GraphBuilderTest, TwoTermsOfAVectorAreRefused) {
+  Weight w = Matrix("w", DType::kI8, {3, 4});
+  w.two_terms = true;
+  GraphBuilder b;
+  b.BeginSubgraph("main");
+  b.EndSubgraph("run", Outputs{{"y", b.FullyConnected(b.Input("x", DType::kF32, {4}), b.Constant(w))}});
+  const Result<Graph> graph = b.Finish();
+  ASSERT_FALSE(graph.has_value());
+  EXPECT_EQ(graph.error().code, ErrorCode::kGraphShape);
+}
+
 TEST(GraphBuilderTest, InfersEveryShape) {
   GraphBuilder b;
   b.BeginSubgraph("main");

@@ -66,8 +66,8 @@ TEST(RecipeTest, SpellingsOfOtherToolsMeanTheSameRecipe) {
                                     {"dynamic_wi4_b128_afp32", "dynamic_int4_block128"}}) {
     EXPECT_EQ(RecipeFromName(alias)->name, name);
   }
-  EXPECT_THAT(RecipeNames(), ElementsAre("f32", "f16", "dynamic_int8", "dynamic_int4", "dynamic_int4_block32", "dynamic_int4_block64",
-                                         "dynamic_int4_block128"));
+  EXPECT_THAT(RecipeNames(), ElementsAre("f32", "f16", "dynamic_int8", "dynamic_int8_two_terms", "dynamic_int4", "dynamic_int4_block32",
+                                         "dynamic_int4_block64", "dynamic_int4_block128"));
 }
 
 TEST(RecipeTest, NamesOfOthersComeWithWhatTheyWereTakenFor) {
@@ -95,7 +95,7 @@ TEST(RecipeTest, AnUnknownNameIsRefusedWithTheNearestKnownOne) {
   const Result<Recipe> strange = RecipeFromName("zzzzzzzzzzzz");
   ASSERT_FALSE(strange.has_value());
   EXPECT_THAT(strange.error().message, Not(HasSubstr("did you mean")));
-  EXPECT_THAT(strange.error().message, HasSubstr("; known: f32, f16, dynamic_int8, dynamic_int4"));
+  EXPECT_THAT(strange.error().message, HasSubstr("; known: f32, f16, dynamic_int8, dynamic_int8_two_terms, dynamic_int4"));
   EXPECT_FALSE(RecipeFromName("").has_value());
 }
 
@@ -217,6 +217,27 @@ TEST(RecipeTest, BlockRecipesKeepTablesAndOddMatricesPerRowAndSayWhy) {
   EXPECT_THAT(text, HasSubstr("int4_block64 absmax head                head\n"));
   EXPECT_THAT(text, HasSubstr("odd (rows of 96 columns are not whole blocks of 64)\n"));
   EXPECT_THAT(text, HasSubstr("embed (tables are looked up by row"));
+}
+
+TEST(RecipeTest, TwoTermsAreForMatricesOfIntegers) {
+  constexpr QuantSpec kTwoTerms{.type = DType::kI8, .two_terms = true};
+  EXPECT_THAT(SpecsOf(MakeRecipe("dynamic_int8_two_terms").Resolve(Weights())),
+              ElementsAre(kInt8, kF32, kTwoTerms, kTwoTerms, kTwoTerms, kF32));
+  EXPECT_THAT(SpecsOf(MakeRecipe("dynamic_int8", {"down_proj=int8_two_terms"}).Resolve(Weights())),
+              ElementsAre(kInt8, kF32, kInt8, kTwoTerms, kTwoTerms, kF32));
+  for (const std::string_view name : {"int8_two_terms", "int4_two_terms", "int4_block64_two_terms"}) {
+    const std::optional<QuantSpec> spec = QuantSpecFromName(name);
+    ASSERT_TRUE(spec.has_value()) << name;
+    EXPECT_TRUE(spec->two_terms);
+    EXPECT_EQ(NameOf(*spec), name);
+  }
+  for (const std::string_view name : {"f32_two_terms", "f16_two_terms", "_two_terms", "int8_two_terms_two_terms"}) {
+    EXPECT_EQ(QuantSpecFromName(name), std::nullopt) << name;
+  }
+  const Result<std::vector<ResolvedWeight>> table = MakeRecipe("f32", {"embed=int8_two_terms"}).Resolve(Weights());
+  ASSERT_FALSE(table.has_value());
+  EXPECT_EQ(table.error().code, ErrorCode::kQuantShape);
+  EXPECT_THAT(table.error().message, HasSubstr("embed_tokens.weight\" cannot be int8_two_terms: tables are looked up"));
 }
 
 TEST(RecipeTest, ARequestForBlocksThatCannotBeIsRefused) {

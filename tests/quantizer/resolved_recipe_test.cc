@@ -69,6 +69,15 @@ TEST(ResolvedRecipeTest, ARecipeOfItsLinesStoresTheSameAgain) {
       ErrorCode::kMetadataMalformed);
 }
 
+TEST(ResolvedRecipeTest, TwoTermsComeBackAndKeepTheColumns) {
+  const std::vector<RecipeLine> lines =
+      ParseResolvedRecipe("int8_two_terms gptq   head       lm_head\nf32            -      small      norm\n").value();
+  EXPECT_EQ(RecipeSummary(lines),
+            "  int8_two_terms gptq   head                   1  lm_head\n"
+            "  f32            -      small                  1  norm\n");
+  EXPECT_EQ(RecipeFromLines("again", lines)->rules.at(0).spec, (QuantSpec{.type = DType::kI8, .two_terms = true}));
+}
+
 TEST(ResolvedRecipeTest, AsJsonEveryWeightIsARow) {
   const OrderedJson rows = RecipeJson(ParseResolvedRecipe(Text()).value());
   EXPECT_EQ(rows.size(), kWeights.size());

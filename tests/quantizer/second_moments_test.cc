@@ -120,6 +120,12 @@ TEST(SecondMoments, OfOneSidedTokensTheStepCountsFromZero) {
   EXPECT_DOUBLE_EQ(moments.activation_step2, (25.0 + 4.0) / 255 / 255);
 }
 
+TEST(SecondMoments, OfTwoTermsTheStepIsThatOfTheLimit) {
+  SecondMoments moments = MakeMoments(4, MomentKind::kDiagonal).value();
+  moments.squares = {1, 4, 9, 2};  // mean square 4: the limit is 4 either way, the step 8 / 255
+  EXPECT_DOUBLE_EQ(TwoTermStep2(moments), (8.0 / 255) * (8.0 / 255));
+}
+
 TEST(SecondMoments, AddUpInTheOrderGiven) {
   const std::vector<float> a = Inputs(256, 40, 4);
   const std::vector<float> b = Inputs(100, 40, 5);

@@ -178,6 +178,49 @@ TEST(RowRegionTest, RandomRunsOfOperatorsGiveTheSameBits) {
   }
 }
 
+// x and its negative side by side, then as rows of one product, whose results are added up side by side again.
+Graph TermsGraph(int64_t tokens, int64_t terms, int64_t columns, int64_t out) {
+  ToyGraph toy;
+  toy.Begin("main");
+  const auto narrow = [](int64_t value) { return static_cast<int32_t>(value); };
+  const TensorId x = toy.Input("x", DType::kF32, {1, tokens, columns});
+  std::vector<TensorId> parts;
+  for (int64_t term = 0; term < terms; ++term) {
+    const TensorId factor = toy.Floats({1}, {0.5F + static_cast<float>(term)});
+    parts.push_back(toy.Op(OpKind::kMul, {x, factor}, {1, tokens, columns}));
+  }
+  const TensorId joined = toy.Op(OpKind::kConcatenation, parts, {1, tokens, terms * columns}, ConcatenationAttributes{.axis = 2});
+  const Shape rows{1, tokens * terms, columns};
+  const TensorId stacked = toy.Op(OpKind::kReshape, {joined, toy.Ints({1, narrow(tokens * terms), narrow(columns)})}, rows);
+  const TensorId weights = toy.Quantized(DType::kI8, {out, columns}, RandomFloats(out * columns, 5));
+  const TensorId product =
+      toy.Op(OpKind::kFullyConnected, {stacked, weights}, {1, tokens * terms, out}, FullyConnectedAttributes{.keep_num_dims = true});
+  const TensorId flat = toy.Op(OpKind::kReshape, {product, toy.Ints({1, narrow(tokens), narrow(terms * out)})}, {1, tokens, terms * out});
+  TensorId sum = kNone;
+  for (int64_t term = 0; term < terms; ++term) {
+    const TensorId part =
+        toy.Op(OpKind::kSlice, {flat, toy.Ints({0, 0, narrow(term * out)}), toy.Ints({1, narrow(tokens), narrow(out)})}, {1, tokens, out});
+    sum = term == 0 ? part : toy.Op(OpKind::kAdd, {sum, part}, {1, tokens, out});
+  }
+  toy.Output("y", sum);
+  return toy.Take();
+}
+
+TEST(RowRegionTest, SeveralRowsOfATokenAreRoundedInTheRegion) {
+  for (const int64_t tokens : {1, 2, 7, 19, 40}) {
+    for (const int64_t terms : {2, 3}) {
+      SCOPED_TRACE(Format("{} tokens, {} terms", tokens, terms));
+      const Graph graph = TermsGraph(tokens, terms, 34, 24);
+      const std::vector<testing::Values> inputs{RandomFloats(tokens * 34, 9)};
+      ExpectSameBits(graph, inputs);
+      const std::vector<std::string> steps = RunAll(graph, inputs, {}).steps;
+      EXPECT_THAT(steps, Contains("ROW_REGION"));
+      EXPECT_THAT(steps, Not(Contains("QUANTIZE_ROWS")));
+      EXPECT_THAT(steps, Not(Contains("CONCATENATION")));
+    }
+  }
+}
+
 TEST(RowRegionTest, ItsPassCanBeSwitchedOff) {
   RandomRegion region(3, 7, 2, 24);
   const Graph graph = region.Take();

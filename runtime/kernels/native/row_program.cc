@@ -306,9 +306,12 @@ class BlockRun {
 
   void ExecuteQuantize(const RowInstruction& i) const {
     for (int64_t token = 0; token < count_; ++token) {
-      const int64_t row = first_ + token;
-      const RowQuantization quantization = QuantizeRow(Token(i.a, token), i.columns, i.codes + row * i.columns);
-      i.parameters[row] = {.zero_point = quantization.zero_point, .scale = quantization.scale};
+      for (int64_t of_token = 0; of_token < i.rows; ++of_token) {
+        const int64_t row = (first_ + token) * i.rows + of_token;
+        const RowQuantization quantization =
+            QuantizeRow(Token(i.a, token) + of_token * i.a.row_stride, i.columns, i.codes + row * i.columns);
+        i.parameters[row] = {.zero_point = quantization.zero_point, .scale = quantization.scale};
+      }
     }
   }
 

@@ -32,7 +32,7 @@ enum class RowCode : uint8_t {
   kMeanOfSquares,  // the same
   kCopy,
   kProduct,   // a [rows, columns] times `weights` [columns, out_columns] -> out [rows, out_columns]: a narrow f32 matrix
-  kQuantize,  // a [1, columns] -> int8 and its parameters, as XNNPACK reads them
+  kQuantize,  // a [rows, columns] -> int8 and its parameters row by row, as XNNPACK reads them
 };
 
 // Where a value lies. Distances are in floats.
