@@ -6,7 +6,7 @@
   JSON has "prompts" and "windows", lists of ids; SAFETENSORS what transformers makes of the prompts: p{i}.logits [rows, vocabulary] of the
   last rows and p{i}.top*_values, p{i}.top*_ids [ids, best] of every row.
 
-  QUANT: f32, f16, int8 (dynamic_int8), int4 (dynamic_int4), block32, block128
+  QUANT: f32, f16, int8 (dynamic_int8), int8_two_terms, int4 (dynamic_int4), block32, block128
   (dynamic_int4_block32, 128). CASE:
   convert    writes m.task and m.litertlm into SCRATCH/QUANT; every other case reads them
   members    `taskpress score` against the members run by the ai-edge-litert interpreter, teacher forced
@@ -28,7 +28,7 @@ import sys
 
 import numpy as np
 
-RECIPES = {"f32": "f32", "f16": "f16", "int8": "dynamic_int8", "int4": "dynamic_int4",
+RECIPES = {"f32": "f32", "f16": "f16", "int8": "dynamic_int8", "int8_two_terms": "dynamic_int8_two_terms", "int4": "dynamic_int4",
            "block32": "dynamic_int4_block32", "block128": "dynamic_int4_block128"}
 FLOATS = ("f32", "f16")  # weights; activations are f32 with both
 CONTEXT = 256
