@@ -15,6 +15,7 @@
 #include "runtime/passes/step_groups.h"
 #include "runtime/sparse_block.h"
 #include "runtime/thread_pool.h"
+#include "tests/testing/every_target.h"
 #include "tests/testing/run_graph.h"
 #include "tests/testing/toy_graph.h"
 
@@ -318,7 +319,7 @@ std::vector<std::byte> RandomBytes(int64_t count, std::mt19937& engine) {
   return bytes;
 }
 
-TEST(SparseColumnsTest, AgreeWithPlainLoopsForAnyShape) {
+void CompareSparseColumns() {
   std::mt19937 engine(4);
   for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{{2, 1}, {64, 128}, {70, 130}, {512, 2048}, {30, 391}}) {
     const std::vector<std::byte> weights = RandomBytes(in * out / 2, engine);
@@ -358,7 +359,9 @@ TEST(SparseColumnsTest, AgreeWithPlainLoopsForAnyShape) {
   }
 }
 
-TEST(SparseRowsTest, AgreeWithPlainLoopsForAnyShape) {
+TEST(SparseColumnsTest, AgreeWithPlainLoopsForAnyShape) { ForEachTarget(CompareSparseColumns); }
+
+void CompareSparseRows() {
   std::mt19937 engine(5);
   for (const int bits : {4, 8}) {
     for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{{2, 3}, {64, 5}, {130, 7}, {258, 2}, {2048, 4}}) {
@@ -413,7 +416,9 @@ TEST(SparseRowsTest, AgreeWithPlainLoopsForAnyShape) {
   }
 }
 
-TEST(SparseRowsTest, FindsWhatIsNotZeroUntilThereIsNoRoom) {
+TEST(SparseRowsTest, AgreeWithPlainLoopsForAnyShape) { ForEachTarget(CompareSparseRows); }
+
+void FindNonZerosOfSeveral() {
   std::vector<float> values(100);
   values[0] = 1.0F;
   values[17] = -0.0F;
@@ -425,6 +430,8 @@ TEST(SparseRowsTest, FindsWhatIsNotZeroUntilThereIsNoRoom) {
   EXPECT_EQ(FindNonZeros(values.data(), 100, 2, found.data()), 3);
   EXPECT_EQ(FindNonZeros(values.data(), 99, 2, found.data()), 2);
 }
+
+TEST(SparseRowsTest, FindsWhatIsNotZeroUntilThereIsNoRoom) { ForEachTarget(FindNonZerosOfSeveral); }
 
 // Which of the two ways was taken shows in who filled the output.
 TEST(SparseTokensTest, TheOperatorsRunOnlyWhenManyUnitsAreOpen) {
