@@ -2,12 +2,15 @@
 // registers, bytes read from memory. Built when Google Benchmark is installed; not part of ctest. To compare kernels, on a machine that
 // does other things as well, best against best:
 //   matrix_bench --benchmark_enable_random_interleaving --benchmark_repetitions=9 --benchmark_report_aggregates_only
+//   matrix_bench --avx2 leaves the instructions aside that came after AVX2.
 #include <benchmark/benchmark.h>
+#include <cpuinfo.h>
 
 #include <array>
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -196,11 +199,23 @@ void RegisterAll() {
   }
 }
 
+// As on a processor with AVX2 and nothing newer, for the two libraries that look: XNNPACK through cpuinfo, our loops through Highway.
+void ForgetWhatIsNewerThanAvx2() {
+  cpuinfo_initialize();
+  for (bool* has : {&cpuinfo_isa.avxvnni, &cpuinfo_isa.avx512f, &cpuinfo_isa.avx512cd, &cpuinfo_isa.avx512dq, &cpuinfo_isa.avx512bw,
+                    &cpuinfo_isa.avx512vl, &cpuinfo_isa.avx512vbmi, &cpuinfo_isa.avx512vnni, &cpuinfo_isa.avx512bf16,
+                    &cpuinfo_isa.avx512fp16, &cpuinfo_isa.gfni}) {
+    *has = false;
+  }
+  hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR);
+}
+
 }  // namespace
 }  // namespace taskpress
 
 int main(int count, char** arguments) {
   benchmark::Initialize(&count, arguments);
+  if (count > 1 && std::string_view(arguments[1]) == "--avx2") taskpress::ForgetWhatIsNewerThanAvx2();
   taskpress::RegisterAll();
   benchmark::RunSpecifiedBenchmarks();
   return 0;
