@@ -9,6 +9,7 @@
 #include "converter/channel_strength.h"
 #include "converter/model_family.h"
 #include "quantizer/quantize.h"
+#include "quantizer/second_moments.h"
 
 namespace taskpress {
 namespace {
@@ -239,13 +240,12 @@ class FoldChooser {
     if (!consumer.divided) {
       const auto ratio = static_cast<double>(range / range_before);
       const double step = kRangePerStrength * static_cast<double>(range) / 255;
+      double step2 = consumer.step2 > 0 ? consumer.step2 * ratio * ratio : step * step;
       if (consumer.spec.two_terms) {
         const auto squared = [](double sum, float value) { return sum + static_cast<double>(value) * static_cast<double>(value); };
-        const double mean_square = std::accumulate(undone.begin(), undone.end(), 0.0, squared) / static_cast<double>(width);
-        const double limited = 2 * static_cast<double>(kTermLimit) / 255;
-        return (loss + limited * limited * mean_square / 12 * squares) / consumer.signal;
+        step2 = TwoTermStep2(std::accumulate(undone.begin(), undone.end(), 0.0, squared) / static_cast<double>(width));
       }
-      loss += (consumer.step2 > 0 ? consumer.step2 * ratio * ratio : step * step) / 12 * squares;
+      loss += step2 / 12 * squares;
     }
     return loss / consumer.signal;
   }

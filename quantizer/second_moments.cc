@@ -46,10 +46,13 @@ Result<SecondMoments> MakeMoments(int64_t columns, MomentKind kind) {
   return moments;
 }
 
-double TwoTermStep2(const SecondMoments& moments) {
+double TwoTermStep2(double mean_square) {
   const double step = 2 * static_cast<double>(kTermLimit) / 255;
-  const double mean_squares = std::accumulate(moments.squares.begin(), moments.squares.end(), 0.0) / static_cast<double>(moments.columns);
-  return step * step * mean_squares;
+  return step * step * mean_square;
+}
+
+double TwoTermStep2(const SecondMoments& moments) {
+  return TwoTermStep2(std::accumulate(moments.squares.begin(), moments.squares.end(), 0.0) / static_cast<double>(moments.columns));
 }
 
 Status AddMoments(SecondMoments& into, const SecondMoments& other) {

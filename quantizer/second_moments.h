@@ -36,7 +36,9 @@ inline constexpr int64_t kMaxMomentColumns = 1 << 17;
 
 // All zeros. kQuantShape unless 1 <= columns <= kMaxMomentColumns.
 Result<SecondMoments> MakeMoments(int64_t columns, MomentKind kind);
-// What activation_step2 is where inputs come as two terms (QuantSpec::two_terms): the step of the limited one.
+// The square of the int8 step of the limited term, where inputs of this mean square come as two (QuantSpec::two_terms).
+double TwoTermStep2(double mean_square);
+// What activation_step2 is then.
 double TwoTermStep2(const SecondMoments& moments);
 // into += other. kQuantShape unless columns and kinds are equal. Not associative: merge in a fixed order.
 Status AddMoments(SecondMoments& into, const SecondMoments& other);

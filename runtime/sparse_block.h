@@ -23,9 +23,6 @@ struct SparseBlock {
   float* out = nullptr;  // [tokens, channels]
 };
 
-// Products that are as much work as one element of an elementwise function.
-inline constexpr int64_t kProductsPerElement = 16;
-
 // Lays arrays out one behind the other in memory that comes later.
 class WorkspaceLayout {
  public:

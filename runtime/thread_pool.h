@@ -20,6 +20,9 @@ namespace taskpress {
 // compiler beside it, spinning workers cost eight times the CPU time of the work itself.
 enum class IdleWorkers : uint8_t { kSpin, kSleep };
 
+// Products of a matrix that are as much work as one element of an elementwise function, in which HandleFor and ForEachBlock count.
+inline constexpr int64_t kProductsPerElement = 16;
+
 class ThreadPool {
  public:
   // `threads` = 0: one per CPU this process may run on. 1: no worker, everything happens on the caller's thread. kOutOfMemory.

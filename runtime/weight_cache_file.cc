@@ -109,7 +109,7 @@ Result<WeightCacheFile> WeightCacheFile::Open(const std::filesystem::path& path,
 void WeightCacheFile::Forget(ByteView bytes) const {
   const auto file = reinterpret_cast<uintptr_t>(file_->bytes().data());
   const auto at = reinterpret_cast<uintptr_t>(bytes.data());
-  if (at >= file && RangeInside(at - file, bytes.size(), file_->size())) file_->Forget(at - file, bytes.size());
+  if (at >= file && RangeInside(at - file, bytes.size(), file_->size())) taskpress::Forget(bytes);
 }
 
 ByteView WeightCacheFile::Find(const WeightCacheKey& key) const {

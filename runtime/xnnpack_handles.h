@@ -88,9 +88,6 @@ Result<StepPtr> MakeXnnTranspose(const OpContext& context);
 Result<StepPtr> MakeXnnFullyConnected(const OpContext& context);
 Result<StepPtr> MakeXnnBatchMatMul(const OpContext& context);
 
-// Multiplications that are as much work as one element of an elementwise operator; for ThreadPool::HandleFor.
-inline constexpr int64_t kProductsPerElement = 16;
-
 }  // namespace taskpress
 
 #endif  // TASKPRESS_RUNTIME_XNNPACK_HANDLES_H_

@@ -1,7 +1,5 @@
 #include "runtime/xnnpack_packed_weights.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
 #include <xnnpack.h>
 
 #include <charconv>
@@ -10,6 +8,7 @@
 
 #include "schema/base/checked_math.h"
 #include "schema/base/hash.h"
+#include "schema/base/mapped_file.h"
 
 namespace taskpress {
 
@@ -185,12 +184,7 @@ const std::byte* PackedWeights::Insert(std::string_view layout, const Matrix& ma
 }
 
 void PackedWeights::ForgetPages(ByteView bytes) const {
-  const std::optional<uint64_t> at = source_ ? OffsetInSource(bytes) : std::nullopt;
-  if (!at) return;
-  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const uint64_t begin = AlignUp(*at, page);
-  const uint64_t end = (*at + bytes.size()) / page * page;
-  if (begin < end) madvise(const_cast<std::byte*>(source_->mapping.data()) + begin, end - begin, MADV_DONTNEED);
+  if (source_ && OffsetInSource(bytes)) Forget(bytes);
 }
 
 void PackedWeights::Rest(ByteView packed) const {

@@ -63,11 +63,14 @@ void MappedFile::WillRead(uint64_t offset, uint64_t size) const {
   posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(size), POSIX_FADV_WILLNEED);
 }
 
-void MappedFile::Forget(uint64_t offset, uint64_t size) const {
+void MappedFile::Forget(uint64_t offset, uint64_t size) const { taskpress::Forget(bytes_.subspan(offset, size)); }
+
+void Forget(ByteView mapped) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const uint64_t begin = (offset + page - 1) / page * page;
-  const uint64_t end = (offset + size) / page * page;
-  if (begin < end) madvise(const_cast<std::byte*>(bytes_.data()) + begin, end - begin, MADV_DONTNEED);
+  const uint64_t first = reinterpret_cast<uintptr_t>(mapped.data());
+  const uint64_t begin = (first + page - 1) / page * page;
+  const uint64_t end = (first + mapped.size()) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 void Populate(ByteView mapped) {

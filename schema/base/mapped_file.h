@@ -46,6 +46,8 @@ class MappedFile {
 // Brings mapped bytes into this process's page table at once; one by one, their first reads cost several times as much. A hint: where the
 // kernel does not know it, nothing happens.
 void Populate(ByteView mapped);
+// The opposite, for the whole pages of mapped bytes: they come back from the file when they are read again.
+void Forget(ByteView mapped);
 
 }  // namespace taskpress
 

@@ -13,8 +13,6 @@
 namespace taskpress {
 namespace {
 
-// Products that are as much work as one element of an elementwise function.
-constexpr int64_t kProductsPerElement = 16;
 // Rows of activations for which the weights are walked once. Bounds the scratch memory, whatever the length of a prefill.
 constexpr int64_t kRowsPerWalk = 32;
 

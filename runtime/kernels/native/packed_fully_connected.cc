@@ -12,8 +12,6 @@
 namespace taskpress {
 namespace {
 
-// Products that are as much work as one element of an elementwise function.
-constexpr int64_t kProductsPerElement = 16;
 // Weights that stay in a core's second cache while tile after tile of rows passes by.
 constexpr int64_t kChunkBytes = int64_t{256} << 10;
 
